@@ -1,0 +1,90 @@
+"""Files that are written whole or not at all, and tables in the formats the workflow speaks."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lowrank.errors import InputError
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    The bytes are flushed to the disk before the rename, so a reader (or a crash) sees the old
+    file or the new one, never a part of it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept, for writers that choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON, indented, keys in the order given; NaN is refused, as JSON has none."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    with whole_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; InputError names the file when it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+
+
+def write_table(path: str | Path, table: "pandas.DataFrame") -> None:  # noqa: F821
+    """Write a table as Parquet or CSV, by the suffix; equal tables give equal bytes."""
+    suffix = Path(path).suffix
+    with whole_file(path) as temporary:
+        if suffix == ".parquet":
+            table.to_parquet(temporary, index=False, compression="zstd")
+        elif suffix == ".csv":
+            table.to_csv(temporary, index=False, lineterminator="\n")
+        else:
+            raise InputError(f"{path}: tables are written as .parquet or .csv, not {suffix!r}")
+
+
+def read_table(path: str | Path) -> "pandas.DataFrame":  # noqa: F821
+    """Read a Parquet, CSV, JSON (a list of records) or JSONL table; InputError if it is none."""
+    import pandas
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        match path.suffix:
+            case ".parquet":
+                return pandas.read_parquet(path)
+            case ".csv":
+                return pandas.read_csv(path)
+            case ".json" | ".jsonl":
+                # Through json, not pandas.read_json, which turns "025" into 25 and guesses dates.
+                text = path.read_text(encoding="utf-8")
+                lines = text.splitlines() if path.suffix == ".jsonl" else []
+                rows = [json.loads(line) for line in lines if line.strip()] or json.loads(text)
+                return pandas.DataFrame(rows)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from None
+    raise InputError(f"{path}: tables are .parquet, .csv, .json or .jsonl, not {path.suffix!r}")
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with Path(path).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
