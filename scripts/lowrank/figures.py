@@ -1,0 +1,316 @@
+"""The figures of the report: tables in, matplotlib figures out, the same bytes every time.
+
+Every function takes a table in the form that the phases write and returns a Figure; `save`
+writes it as SVG and PNG without dates and with a fixed salt for identifiers. Colours are
+seaborn's colour-blind palette; lines also differ in dash or marker wherever there are few.
+Ink, grid and paper are three fixed colours, so that a page can swap them for its own (dark mode).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from lowrank.files import whole_file
+
+INK, MUTED, GRID, PAPER = "#1c1c1a", "#6b6a66", "#e2e1dc", "#fffffe"
+_CYCLE = sns.color_palette("colorblind").as_hex()
+BLUE, ORANGE, GREEN, RED, PINK, GREY, SKY = (_CYCLE[i] for i in (0, 1, 2, 3, 4, 7, 9))
+
+# Attention in cool colours, the feed-forward block in warm ones.
+MODULES = {
+    "q_proj": BLUE,
+    "k_proj": SKY,
+    "v_proj": GREEN,
+    "o_proj": GREY,
+    "gate_proj": ORANGE,
+    "up_proj": RED,
+    "down_proj": PINK,
+}
+OTHER = {"copy": (BLUE, "o", "-"), "keep": (RED, "s", (0, (4, 2)))}
+DELTAS = (RED, BLUE, GREEN, PINK, GREY)
+
+STYLE = {
+    **sns.axes_style("ticks"),
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "low-rank-reasoning",
+    "path.simplify_threshold": 0.2,
+}
+
+# A spectrum is drawn through at most about this many of its values.
+DRAWN = 160
+
+
+def save(figure: Figure, stem: str | Path) -> None:
+    """Write <stem>.svg and <stem>.png, whole or not at all; equal figures give equal bytes."""
+    stem = Path(stem)
+    with mpl.rc_context(STYLE):
+        with whole_file(stem.with_name(f"{stem.name}.svg")) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+        with whole_file(stem.with_name(f"{stem.name}.png")) as temporary:
+            figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
+
+
+def thinned(size: int, drawn: int = DRAWN) -> np.ndarray:
+    """Positions 0..size-1 that draw a decreasing curve: the first all, then ever fewer.
+
+    Returns int64, strictly increasing, first and last always among them; all where size is
+    at most `drawn`.
+    """
+    if size <= drawn:
+        return np.arange(size)
+    head = np.arange(drawn // 2)
+    tail = np.linspace(drawn // 2, size - 1, drawn - len(head))
+    return np.concatenate([head, np.unique(tail.round().astype(np.int64))])
+
+
+def spectra(spectrum: pd.DataFrame) -> Figure:
+    """Singular values of a delta, a line a matrix coloured by module: normalised left, raw right.
+
+    spectrum: tensor, layer, module, index (from 0), sigma; one row a singular value.
+    Normalised: divided by the matrix's largest; a matrix that did not change is left out there.
+    """
+    modules = _modules(spectrum)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 3.5), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for tensor, sigma in _matrices(spectrum):
+            at = thinned(len(sigma))
+            colour = modules[tensor[1]]
+            line = {"color": colour, "linewidth": 0.7, "alpha": 0.75}
+            if sigma[0] > 0:
+                left.plot(at + 1, sigma[at] / sigma[0], **line)
+            right.plot(at + 1, sigma[at], **line)
+        for axes, title in ((left, "Normalised: σᵢ / σ₁"), (right, "Raw: σᵢ")):
+            axes.set(title=title, xlabel="index i of the singular value")
+            axes.set_ylim(bottom=0)
+            axes.set_xlim(left=0)
+            axes.margins(x=0.01)
+        left.set_ylim(0, 1.02)
+        handles = [
+            left.plot([], [], color=c, linewidth=2.5, label=m)[0] for m, c in modules.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(modules))
+    return figure
+
+
+def spectra_by_module(spectrum: pd.DataFrame) -> Figure:
+    """Normalised singular values, a panel a module and a line a layer, coloured by depth.
+
+    spectrum: as for `spectra`. The same axes in every panel.
+    """
+    modules = _modules(spectrum)
+    layers = sorted(int(layer) for layer in spectrum["layer"].unique())
+    depth = sns.color_palette("viridis", as_cmap=True)
+    spread = max(len(layers) - 1, 1)
+    with mpl.rc_context(STYLE):
+        columns = 4
+        rows = -(-(len(modules) + 1) // columns)
+        figure = Figure(figsize=(8.6, 1.95 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        panels = dict(zip(modules, grid.flat, strict=False))
+        for (_, module, layer), sigma in _matrices(spectrum):
+            if sigma[0] > 0:
+                at = thinned(len(sigma), DRAWN // 2)
+                colour = depth(0.92 * layers.index(layer) / spread)
+                panels[module].plot(at + 1, sigma[at] / sigma[0], color=colour, linewidth=0.7)
+        for module, axes in panels.items():
+            axes.set_title(module)
+            axes.set_ylim(0, 1.02)
+            axes.set_xlim(left=0)
+        rest = list(grid.flat)[len(modules) :]
+        for axes in rest[1:]:
+            axes.axis("off")
+        _depth_legend(rest[0], layers, depth)
+        figure.supxlabel("index i of the singular value", fontsize=9)
+        figure.supylabel("σᵢ / σ₁", fontsize=9)
+    return figure
+
+
+def energy(deltas: dict[str, pd.DataFrame], ranks: Sequence[int]) -> Figure:
+    """Share of each delta's squared norm that its top directions hold, against their number.
+
+    deltas: label -> spectrum as for `spectra`. The line is the median over matrices, the band
+    runs from the lowest to the highest; `ranks` are marked.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for colour, (label, spectrum) in zip(DELTAS, deltas.items(), strict=False):
+            kept = kept_energy(spectrum)
+            sns.lineplot(
+                kept, x="rank", y="energy", estimator="median", errorbar=("pi", 100),
+                color=colour, linewidth=1.8, label=label, ax=axes, err_kws={"alpha": 0.14},
+            )  # fmt: skip
+        for rank in ranks:
+            axes.axvline(rank, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
+        _rank_axis(axes, ranks)
+        axes.set(xlabel="directions kept, r (log scale)", ylabel="share of ‖D‖² kept")
+        axes.set_ylim(0, 1.02)
+        axes.legend(loc="lower right", title=None)
+    return figure
+
+
+def kept_energy(spectrum: pd.DataFrame) -> pd.DataFrame:
+    """Share of the squared Frobenius norm in the top `rank` directions, a matrix and rank a row.
+
+    Ranks are about 40 values evenly spaced on a log scale; beyond a matrix's smaller side its
+    share is 1. Matrices that did not change have no row. Columns: tensor, rank, energy.
+    """
+    matrices = [(tensor, sigma) for tensor, sigma in _matrices(spectrum) if sigma[0] > 0]
+    longest = max((len(sigma) for _, sigma in matrices), default=1)
+    ranks = np.unique(np.geomspace(1, longest, 40).round().astype(np.int64))
+    parts = []
+    for (tensor, _, _), sigma in matrices:
+        share = np.cumsum(sigma**2) / np.sum(sigma**2)
+        kept = share[np.minimum(ranks, len(sigma)) - 1]
+        parts.append(pd.DataFrame({"tensor": tensor, "rank": ranks, "energy": kept}))
+    empty = pd.DataFrame({"tensor": [], "rank": [], "energy": []})
+    return pd.concat(parts, ignore_index=True) if parts else empty
+
+
+def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list[str]) -> Figure:
+    """Accuracy against rank, a panel a measure, copy and keep as lines, references across.
+
+    points: measure, rank, other, value, low, high; one row a variant and measure.
+    references: measure, label, value, low, high; drawn as level lines, the last one with its
+    interval as a band. names: the measures, one panel each, in this order.
+    Intervals (low, high) may be NaN: then none is drawn.
+    """
+    dashes = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (5, 1.5, 1, 1.5))]
+    ranks = sorted(int(rank) for rank in points["rank"].unique())
+    place = {rank: i for i, rank in enumerate(ranks)}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 3.8), layout="constrained")
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, measure in zip(panels, names, strict=True):
+            level = references[references["measure"] == measure]
+            for i, row in enumerate(level.itertuples()):
+                dash = dashes[(len(level) - 1 - i) % len(dashes)]
+                axes.axhline(row.value, color=INK, linewidth=1.1, linestyle=dash, label=row.label)
+                if i == len(level) - 1 and np.isfinite(row.low):
+                    axes.axhspan(row.low, row.high, color=MUTED, alpha=0.13, linewidth=0)
+            here = points[points["measure"] == measure]
+            for other, (colour, marker, dash) in OTHER.items():
+                rows = here[here["other"] == other].sort_values("rank")
+                if rows.empty:
+                    continue
+                # Copy and keep stand a little apart so that their intervals do not overlap.
+                x = rows["rank"].map(place) + (-0.06 if other == "copy" else 0.06)
+                axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=1.3)
+                axes.plot(
+                    x, rows["value"], color=colour, marker=marker, linestyle=dash, linewidth=1.5,
+                    markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.7, label=other,
+                )  # fmt: skip
+            axes.set(title=measure, xlabel="rank kept")
+            axes.set_xticks(range(len(ranks)), [str(rank) for rank in ranks])
+            axes.set_xlim(-0.35, max(len(ranks) - 0.65, 0.35))
+            axes.grid(visible=False, axis="x")
+        panels[0].set_ylabel("accuracy")
+        panels[0].set_ylim(bottom=0)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
+    return figure
+
+
+def fidelity(table: pd.DataFrame) -> Figure:
+    """How much of the meant change survived the cast to the served dtype, a row a variant.
+
+    table: label, other, unchanged (share of entries left at the base's value), error (relative
+    error of the stored change); both in 0..; one row a variant, drawn top to bottom.
+    """
+    at = np.arange(len(table))[::-1]
+    with mpl.rc_context(STYLE):
+        height = 1.1 + 0.3 * len(table)
+        figure = Figure(figsize=(8.6, height), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        colours = [OTHER.get(other, (GREY, "D", "-"))[0] for other in table["other"]]
+        for axes, column, title in (
+            (left, "error", "Relative error of the stored change"),
+            (right, "unchanged", "Entries left at the base's value"),
+        ):
+            axes.hlines(at, 0, table[column], color=colours, linewidth=1.4)
+            axes.scatter(table[column], at, color=colours, s=30, zorder=3)
+            axes.set_title(title)
+            axes.set_xlim(0, max(1.0, float(table[column].max()) * 1.05))
+            axes.set_ylim(-0.6, len(table) - 0.4)
+            axes.grid(visible=False, axis="y")
+        left.set_yticks(at, table["label"])
+        right.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
+    return figure
+
+
+def _matrices(spectrum: pd.DataFrame):
+    """(tensor, module, layer), sigma descending float64; a matrix at a time, in table order."""
+    ordered = spectrum.sort_values(["tensor", "index"], kind="stable")
+    for (tensor, module, layer), rows in ordered.groupby(["tensor", "module", "layer"], sort=False):
+        yield (tensor, module, int(layer)), rows["sigma"].to_numpy(np.float64)
+
+
+def _modules(spectrum: pd.DataFrame) -> dict[str, str]:
+    """Module -> colour, the usual seven first; others in grey."""
+    there = set(spectrum["module"].unique())
+    known = {module: colour for module, colour in MODULES.items() if module in there}
+    return known | dict.fromkeys(sorted(there - set(known)), GREY)
+
+
+def _rank_axis(axes: Axes, ranks: Sequence[int]) -> None:
+    """A log axis of ranks with powers of two and the experiment's ranks as ticks."""
+    axes.set_xscale("log", base=2)
+    longest = axes.get_xlim()[1]
+    ticks = sorted({2**i for i in range(0, 14, 2) if 2**i <= longest} | set(ranks))
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(left=1)
+    axes.grid(visible=False, axis="x")
+
+
+def _depth_legend(axes: Axes, layers: list[int], depth) -> None:
+    """In an empty panel: which colour is which layer, at most six of them named."""
+    axes.axis("off")
+    spread = max(len(layers) - 1, 1)
+    shown = sorted({round(i) for i in np.linspace(0, len(layers) - 1, min(len(layers), 6))})
+    handles = [
+        axes.plot(
+            [], [], color=depth(0.92 * i / spread), linewidth=2.5, label=f"layer {layers[i]}"
+        )[0]
+        for i in shown
+    ]
+    axes.legend(handles=handles, loc="center")
