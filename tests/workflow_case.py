@@ -1,0 +1,83 @@
+"""A copy of the workflow in a folder of its own, with an experiment of seconds, to run for real."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ("Snakefile", "config.yaml", "scripts", "workflow", "envs", "experiments", "resources")
+
+
+def make_case(folder: Path, **config: object) -> Path:
+    """Copy the sources to `folder` and add the experiment `tiny`: mini with 3 problems."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    problems = (ROOT / "resources/mini/problems.jsonl").read_text().splitlines(keepends=True)
+    (folder / "resources/tiny.jsonl").write_text("".join(problems[:3]))
+    tiny = yaml.safe_load((ROOT / "experiments/mini.yaml").read_text())
+    tiny["benchmarks"] = {
+        "tiny3": {"label": "3", "path": "resources/tiny.jsonl", "answer_type": "integer"}
+    }
+    tiny["references"] = ["sft", "rl"]
+    tiny["samples_per_shard"] = 2
+    tiny["sampling"] |= {"max_num_seqs": 16, "mem_mb": 3000}
+    (folder / "experiments/tiny.yaml").write_text(yaml.safe_dump(tiny))
+    small = {
+        "experiment": "tiny", "ranks": [2], "other": ["copy"], "samples": 2, "maj_k": [1, 2],
+    }  # fmt: skip
+    configure(folder, **(small | config))
+    return folder
+
+
+def configure(folder: Path, **changes: object) -> None:
+    """Change keys of the case's config.yaml; None removes one."""
+    path = folder / "config.yaml"
+    config = yaml.safe_load(path.read_text()) | changes
+    path.write_text(yaml.safe_dump({k: v for k, v in config.items() if v is not None}))
+
+
+def copy_case(case: Path, folder: Path) -> Path:
+    """The case with its results and Snakemake's memory, times kept, in another folder."""
+    shutil.copytree(case, folder, symlinks=True)
+    return folder
+
+
+def snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Run Snakemake in a case as a user would; standard error is joined to standard output."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{done.stdout}")
+    return done
+
+
+def planned(folder: Path, *arguments: str) -> set[str]:
+    """The jobs a run would do now, as `rule` or `rule model=rl shard=0000-0001`."""
+    said = snakemake(folder, "--cores", "2", "--dry-run", *arguments).stdout
+    jobs = set()
+    for block in re.split(r"\n(?=(?:local)?rule )", said):
+        rule = re.match(r"(?:local)?rule (\w+):", block)
+        if rule is None or rule[1] == "all":
+            continue
+        wildcards = re.search(r"^ {4}wildcards: (.*)$", block, re.MULTILINE)
+        pairs = wildcards[1].split(", ") if wildcards else []
+        named = [pair for pair in pairs if not pair.startswith(("experiment=", "benchmark="))]
+        jobs.add(" ".join([rule[1], *named]))
+    return jobs

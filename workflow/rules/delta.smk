@@ -1,0 +1,31 @@
+"""What training changed: the difference of every projection matrix, factored once."""
+
+
+rule delta_svd:
+    """All singular values of a delta, and what adapters of any rank are built from."""
+    input:
+        base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
+        derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
+    output:
+        manifest="results/{experiment}/delta/{delta}/manifest.json",
+        spectrum="results/{experiment}/delta/{delta}/spectrum.parquet",
+        summary="results/{experiment}/delta/{delta}/summary.parquet",
+        ledger="results/{experiment}/delta/{delta}/ledger.parquet",
+    params:
+        code=code_digest("scripts/delta_svd.py"),
+        leave_out=lambda w: experiment.leave_out_flags(w.delta),
+    log:
+        "results/{experiment}/logs/delta/{delta}.log",
+    benchmark:
+        "results/{experiment}/timings/delta/{delta}.tsv"
+    conda:
+        "../../envs/delta.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=lambda w, attempt: 60 * attempt,
+    retries: 2
+    shell:
+        "python scripts/delta_svd.py --base $(dirname {input.base})"
+        " --derivative $(dirname {input.derivative}) {params.leave_out}"
+        " --threads {threads} --output $(dirname {output.manifest}) &> {log}"

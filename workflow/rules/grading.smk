@@ -1,0 +1,52 @@
+"""What each completion answered, whether that is right, and what follows for the model."""
+
+
+rule grade:
+    """The answer of every completion of a model, and whether it is right."""
+    input:
+        samples=lambda w: experiment.samples(w.benchmark, w.model),
+        problems="results/{experiment}/benchmarks/{benchmark}.parquet",
+    output:
+        grades="results/{experiment}/grades/{benchmark}/{model}.parquet",
+    params:
+        code=code_digest("scripts/grade.py"),
+        rule=lambda w: experiment.grading_flags(w.benchmark),
+    log:
+        "results/{experiment}/logs/grades/{benchmark}/{model}.log",
+    benchmark:
+        "results/{experiment}/timings/grades/{benchmark}/{model}.tsv"
+    conda:
+        "../../envs/grading.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=lambda w, attempt: 30 * attempt,
+    retries: 1
+    shell:
+        "python scripts/grade.py --samples {input.samples} --problems {input.problems}"
+        " {params.rule} --workers {threads} --output {output.grades} &> {log}"
+
+
+rule metrics:
+    """Accuracy, pass@k and Maj@k of one model, with intervals."""
+    input:
+        grades="results/{experiment}/grades/{benchmark}/{model}.parquet",
+    output:
+        metrics="results/{experiment}/metrics/{benchmark}/{model}.csv",
+    params:
+        code=code_digest("scripts/metrics.py"),
+        k=" ".join(map(str, experiment.config["maj_k"])),
+        repeats=experiment.config["repeats"],
+        seed=experiment.config["seed"],
+    log:
+        "results/{experiment}/logs/metrics/{benchmark}/{model}.log",
+    conda:
+        "../../envs/grading.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=lambda w, attempt: 10 * attempt,
+    shell:
+        "python scripts/metrics.py --grades {wildcards.model}={input.grades}"
+        " --benchmark {wildcards.benchmark} --k {params.k} --repeats {params.repeats}"
+        " --seed {params.seed} --output {output.metrics} &> {log}"

@@ -1,0 +1,44 @@
+"""Checkpoints and problem sets, from a hub at a pinned revision or from a local path."""
+
+
+rule fetch_model:
+    """A checkpoint's safetensors, configuration and tokenizer, and a manifest of all of it."""
+    output:
+        manifest="results/{experiment}/models/{model}/manifest.json",
+    params:
+        code=code_digest("scripts/fetch_model.py"),
+        content=lambda w: experiment.source_content("models", w.model),
+        source=lambda w: experiment.source_flags("models", w.model),
+    log:
+        "results/{experiment}/logs/models/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=lambda w, attempt: 120 * attempt,
+    retries: 2
+    shell:
+        "python scripts/fetch_model.py {params.source}"
+        " --output $(dirname {output.manifest}) &> {log}"
+
+
+rule fetch_benchmark:
+    """A problem set as one uniform table: problem_id, problem, answer."""
+    output:
+        problems="results/{experiment}/benchmarks/{benchmark}.parquet",
+    params:
+        code=code_digest("scripts/fetch_benchmark.py"),
+        content=lambda w: experiment.source_content("benchmarks", w.benchmark),
+        source=lambda w: experiment.source_flags("benchmarks", w.benchmark),
+    log:
+        "results/{experiment}/logs/benchmarks/{benchmark}.log",
+    conda:
+        "../../envs/models.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=lambda w, attempt: 15 * attempt,
+    retries: 2
+    shell:
+        "python scripts/fetch_benchmark.py {params.source} --output {output.problems} &> {log}"
