@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from lowrank.configuration import flags, load
 from lowrank.errors import InputError
 
@@ -35,6 +36,10 @@ def test_the_post_is_planned_as_published():
     assert post.gpus == 1
 
 
+def test_lists_on_the_command_line_are_numbers():
+    assert load(CONFIG | {"ranks": ["8", "16"]}, ROOT).config["ranks"] == [8, 16]
+
+
 def test_growing_the_pool_keeps_the_names_of_the_shards_there_are():
     small = load(CONFIG | {"experiment": "deepscaler", "samples": 32}, ROOT)
     large = load(CONFIG | {"experiment": "deepscaler", "samples": 64}, ROOT)
@@ -63,8 +68,6 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         load(CONFIG | change, ROOT)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
-
-
 
 
 @pytest.mark.parametrize(

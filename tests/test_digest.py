@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from lowrank import digest
 from lowrank.digest import code_digest, source_digest
 

@@ -52,9 +52,12 @@ def copy_case(case: Path, folder: Path) -> Path:
     return folder
 
 
-def snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+def snakemake(
+    folder: Path, *arguments: str, check: bool = True, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """Run Snakemake in a case as a user would; standard error is joined to standard output."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | path | (environment or {})
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,

@@ -99,12 +99,9 @@ class Experiment:
         return f"{self.model_folder(model)}/manifest.json"
 
     def adapter(self, variant: str) -> str:
-        """The adapter a variant is made with."""
+        """The file that stands for the adapter a variant is made with."""
         rank = self.variants[variant].rank
-        return (
-            f"results/{self.name}/adapters/{self.subject['delta']}/r{rank}"
-            "/adapter_model.safetensors"
-        )
+        return f"results/{self.name}/adapters/{self.subject['delta']}/r{rank}/adapter.json"
 
     def samples(self, benchmark: str, model: str) -> list[str]:
         """The pool of a model on a benchmark, shard by shard."""
@@ -185,6 +182,8 @@ def load(config: dict[str, Any], root: str | Path = ".") -> Experiment:
     Raises InputError, one line naming the file and the key, for anything that cannot work.
     """
     root = Path(root)
+    # `--config 'ranks=[8,16]'` reaches us as a list of strings.
+    config = config | {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
     _check(config, root / "workflow/schemas/config.schema.yaml", "config.yaml")
     path = root / "experiments" / f"{config['experiment']}.yaml"
     if not path.is_file():
@@ -200,6 +199,13 @@ def load(config: dict[str, Any], root: str | Path = ".") -> Experiment:
     _check_subject(experiment, where)
     _check_pool(experiment, where)
     return experiment
+
+
+def _numbers(values: Any) -> Any:
+    """A list with its digit strings as integers; anything else as it is."""
+    if not isinstance(values, list):
+        return values
+    return [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
 
 
 def _read_yaml(path: Path, where: str) -> Any:

@@ -11,9 +11,6 @@ rule delta_svd:
         spectrum="results/{experiment}/delta/{delta}/spectrum.parquet",
         summary="results/{experiment}/delta/{delta}/summary.parquet",
         ledger="results/{experiment}/delta/{delta}/ledger.parquet",
-    params:
-        code=code_digest("scripts/delta_svd.py"),
-        leave_out=lambda w: experiment.leave_out_flags(w.delta),
     log:
         "results/{experiment}/logs/delta/{delta}.log",
     benchmark:
@@ -24,7 +21,9 @@ rule delta_svd:
     resources:
         mem_mb=4000,
         runtime=lambda w, attempt: 60 * attempt,
-    retries: 2
+    params:
+        code=code_digest("scripts/delta_svd.py"),
+        leave_out=lambda w: experiment.leave_out_flags(w.delta),
     shell:
         "python scripts/delta_svd.py --base $(dirname {input.base})"
         " --derivative $(dirname {input.derivative}) {params.leave_out}"

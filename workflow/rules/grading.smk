@@ -8,9 +8,6 @@ rule grade:
         problems="results/{experiment}/benchmarks/{benchmark}.parquet",
     output:
         grades="results/{experiment}/grades/{benchmark}/{model}.parquet",
-    params:
-        code=code_digest("scripts/grade.py"),
-        rule=lambda w: experiment.grading_flags(w.benchmark),
     log:
         "results/{experiment}/logs/grades/{benchmark}/{model}.log",
     benchmark:
@@ -21,7 +18,9 @@ rule grade:
     resources:
         mem_mb=4000,
         runtime=lambda w, attempt: 30 * attempt,
-    retries: 1
+    params:
+        code=code_digest("scripts/grade.py"),
+        rule=lambda w: experiment.grading_flags(w.benchmark),
     shell:
         "python scripts/grade.py --samples {input.samples} --problems {input.problems}"
         " {params.rule} --workers {threads} --output {output.grades} &> {log}"
@@ -33,11 +32,6 @@ rule metrics:
         grades="results/{experiment}/grades/{benchmark}/{model}.parquet",
     output:
         metrics="results/{experiment}/metrics/{benchmark}/{model}.csv",
-    params:
-        code=code_digest("scripts/metrics.py"),
-        k=" ".join(map(str, experiment.config["maj_k"])),
-        repeats=experiment.config["repeats"],
-        seed=experiment.config["seed"],
     log:
         "results/{experiment}/logs/metrics/{benchmark}/{model}.log",
     conda:
@@ -46,6 +40,11 @@ rule metrics:
     resources:
         mem_mb=2000,
         runtime=lambda w, attempt: 10 * attempt,
+    params:
+        code=code_digest("scripts/metrics.py"),
+        k=" ".join(map(str, experiment.config["maj_k"])),
+        repeats=experiment.config["repeats"],
+        seed=experiment.config["seed"],
     shell:
         "python scripts/metrics.py --grades {wildcards.model}={input.grades}"
         " --benchmark {wildcards.benchmark} --k {params.k} --repeats {params.repeats}"

@@ -5,10 +5,6 @@ rule fetch_model:
     """A checkpoint's safetensors, configuration and tokenizer, and a manifest of all of it."""
     output:
         manifest="results/{experiment}/models/{model}/manifest.json",
-    params:
-        code=code_digest("scripts/fetch_model.py"),
-        content=lambda w: experiment.source_content("models", w.model),
-        source=lambda w: experiment.source_flags("models", w.model),
     log:
         "results/{experiment}/logs/models/{model}.log",
     conda:
@@ -17,7 +13,10 @@ rule fetch_model:
     resources:
         mem_mb=1000,
         runtime=lambda w, attempt: 120 * attempt,
-    retries: 2
+    params:
+        code=code_digest("scripts/fetch_model.py"),
+        content=lambda w: experiment.source_content("models", w.model),
+        source=lambda w: experiment.source_flags("models", w.model),
     shell:
         "python scripts/fetch_model.py {params.source}"
         " --output $(dirname {output.manifest}) &> {log}"
@@ -27,10 +26,6 @@ rule fetch_benchmark:
     """A problem set as one uniform table: problem_id, problem, answer."""
     output:
         problems="results/{experiment}/benchmarks/{benchmark}.parquet",
-    params:
-        code=code_digest("scripts/fetch_benchmark.py"),
-        content=lambda w: experiment.source_content("benchmarks", w.benchmark),
-        source=lambda w: experiment.source_flags("benchmarks", w.benchmark),
     log:
         "results/{experiment}/logs/benchmarks/{benchmark}.log",
     conda:
@@ -39,6 +34,9 @@ rule fetch_benchmark:
     resources:
         mem_mb=1000,
         runtime=lambda w, attempt: 15 * attempt,
-    retries: 2
+    params:
+        code=code_digest("scripts/fetch_benchmark.py"),
+        content=lambda w: experiment.source_content("benchmarks", w.benchmark),
+        source=lambda w: experiment.source_flags("benchmarks", w.benchmark),
     shell:
         "python scripts/fetch_benchmark.py {params.source} --output {output.problems} &> {log}"

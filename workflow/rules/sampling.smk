@@ -16,10 +16,6 @@ rule sample:
             labels={"model": "{model}", "samples": "{shard}"},
         ),
         provenance="results/{experiment}/samples/{benchmark}/{model}/{shard}.json",
-    params:
-        code=code_digest("scripts/sample.py"),
-        pool=lambda w: experiment.shard_flags(w.shard),
-        settings=experiment.sampling_flags(),
     log:
         "results/{experiment}/logs/samples/{benchmark}/{model}-{shard}.log",
     benchmark:
@@ -31,7 +27,10 @@ rule sample:
         mem_mb=experiment.sampling["mem_mb"],
         runtime=lambda w, attempt: experiment.sampling["runtime"] * attempt,
         gpu=experiment.gpus,
-    retries: 2
+    params:
+        code=code_digest("scripts/sample.py"),
+        pool=lambda w: experiment.shard_flags(w.shard),
+        settings=lambda w: experiment.sampling_flags(),
     shell:
         "python scripts/sample.py --model $(dirname {input.model})"
         " --tokenizer $(dirname {input.tokenizer}) --problems {input.problems}"

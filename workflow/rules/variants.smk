@@ -11,8 +11,6 @@ rule build_adapter:
         adapter="results/{experiment}/adapters/{delta}/r{rank}/adapter_model.safetensors",
         config="results/{experiment}/adapters/{delta}/r{rank}/adapter_config.json",
         ranks="results/{experiment}/adapters/{delta}/r{rank}/adapter.json",
-    params:
-        code=code_digest("scripts/build_adapter.py"),
     log:
         "results/{experiment}/logs/adapters/{delta}-r{rank}.log",
     benchmark:
@@ -23,7 +21,8 @@ rule build_adapter:
     resources:
         mem_mb=4000,
         runtime=lambda w, attempt: 30 * attempt,
-    retries: 2
+    params:
+        code=code_digest("scripts/build_adapter.py"),
     shell:
         "python scripts/build_adapter.py --delta $(dirname {input.delta})"
         " --base $(dirname {input.base}) --derivative $(dirname {input.derivative})"
@@ -40,11 +39,6 @@ rule build_variant:
     output:
         manifest="results/{experiment}/variants/{variant}/manifest.json",
         fidelity="results/{experiment}/variants/{variant}/fidelity.json",
-    params:
-        code=code_digest("scripts/build_variant.py"),
-        other=lambda w: experiment.variants[w.variant].other,
-        dtype=experiment.subject["serve_dtype"],
-        leave_out=experiment.leave_out_flags(experiment.subject["delta"]),
     log:
         "results/{experiment}/logs/variants/{variant}.log",
     benchmark:
@@ -55,7 +49,11 @@ rule build_variant:
     resources:
         mem_mb=4000,
         runtime=lambda w, attempt: 30 * attempt,
-    retries: 2
+    params:
+        code=code_digest("scripts/build_variant.py"),
+        other=lambda w: experiment.variants[w.variant].other,
+        dtype=experiment.subject["serve_dtype"],
+        leave_out=experiment.leave_out_flags(experiment.subject["delta"]),
     shell:
         "python scripts/build_variant.py --base $(dirname {input.base})"
         " --derivative $(dirname {input.derivative}) --adapter $(dirname {input.adapter})"

@@ -1,0 +1,139 @@
+"""The SLURM profile on a real SLURM: one node, started here, through sbatch."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from workflow_case import ROOT, make_case, snakemake
+
+DAEMONS = ("munged", "slurmctld", "slurmd")
+MISSING = [name for name in DAEMONS if not shutil.which(name, path=f"/usr/sbin:{os.defpath}")]
+
+pytestmark = pytest.mark.skipif(
+    bool(MISSING) or os.geteuid() != 0,
+    reason=f"needs root and SLURM (slurm-wlm, munge); missing: {', '.join(MISSING) or 'root'}",
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A one-node SLURM with its own munge, files and ports; yields the environment to use it."""
+    folder = tmp_path_factory.mktemp("slurm")
+    for part in ("state", "spool", "munge"):
+        (folder / part).mkdir(mode=0o700)
+    # munged insists on folders that others cannot write to, all the way up: not true of /tmp.
+    key = folder / "munge/key"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    munge = folder / "munge/socket"
+    host = socket.gethostname().split(".")[0]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 - 500
+    (folder / "slurm.conf").write_text(
+        f"""
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmctldPort={free_port()}
+SlurmdPort={free_port()}
+AuthType=auth/munge
+AuthInfo=socket={munge}
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+ReturnToService=2
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:1
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+    )
+    (folder / "gres.conf").write_text("Name=gpu Count=1\n")
+    environment = {"SLURM_CONF": f"{folder}/slurm.conf"}
+    inherited = os.environ | environment
+    inherited["PATH"] = f"{inherited['PATH']}:/usr/sbin"
+    files = [f"--{kind}-file={folder}/munge/{kind}" for kind in ("key", "log", "pid", "seed")]
+    commands = (
+        ["munged", "--foreground", "--force", f"--socket={munge}", *files],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D", "-N", host],
+    )
+    running = []
+    with (folder / "daemons.log").open("wb") as log:
+        for command in commands:
+            running.append(subprocess.Popen(command, env=inherited, stdout=log, stderr=log))
+            time.sleep(1)
+        try:
+            for _ in range(30):
+                state = subprocess.run(
+                    ["sinfo", "--noheader", "--format=%T"], env=inherited, capture_output=True
+                ).stdout
+                if state.strip() == b"idle":
+                    break
+                time.sleep(1)
+            else:
+                logs = [path.read_text() for path in sorted(folder.glob("*.log"))]
+                raise AssertionError("SLURM did not come up:\n" + "\n".join(logs))
+            yield environment
+        finally:
+            for daemon in reversed(running):
+                daemon.terminate()
+                daemon.wait(30)
+
+
+def submit(case: Path, slurm: dict[str, str], *arguments: str, check: bool = True):
+    return snakemake(
+        case,
+        "--profile",
+        "workflow/profiles/slurm",
+        "--slurm-status-command",
+        "squeue",
+        "--slurm-no-account",
+        "--slurm-init-seconds-before-status-checks",
+        "2",
+        *arguments,
+        environment=slurm,
+        check=check,
+    )
+
+
+def test_a_small_experiment_runs_through_sbatch(slurm, tmp_path):
+    case = make_case(tmp_path / "case")
+    said = submit(case, slurm).stdout
+    assert (case / "results/tiny/report/report.html").is_file()
+    assert said.count("has been submitted with SLURM jobid") >= 10
+    assert "Nothing to be done" in submit(case, slurm).stdout
+
+
+def test_sampling_asks_for_a_gpu_only_where_the_device_is_one(slurm, tmp_path):
+    """What sbatch was really called with; a job that asks for CUDA here then fails, and says so."""
+    case = make_case(tmp_path / "case")
+    sample = "results/tiny/samples/tiny3/sft/0000-0001.parquet"
+    on_cpu = submit(case, slurm, "--verbose", sample).stdout
+    assert "--gpus" not in on_cpu
+    experiment = case / "experiments/tiny.yaml"
+    experiment.write_text(experiment.read_text().replace("device: cpu", "device: cuda"))
+    on_cuda = submit(case, slurm, "--verbose", "--retries", "0", sample, check=False).stdout
+    calls = [line for line in on_cuda.splitlines() if "sbatch call" in line]
+    assert len(calls) == 1
+    assert "--gpus=1" in calls[0]
+    assert "cuda" in (case / "results/tiny/logs/samples/tiny3/sft-0000-0001.log").read_text()

@@ -1,0 +1,213 @@
+"""Caching: after a change, exactly the jobs that the change touches would run; and what they make.
+
+One small experiment is run for real; every test changes a copy of it and asks what is left to do.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+from workflow_case import configure, copy_case, make_case, planned, snakemake
+
+MODELS = ("sft", "rl", "r2-copy")
+
+
+def results(case: Path) -> dict[str, bytes]:
+    """Content of every file below results/tiny but logs and timings."""
+    root = case / "results/tiny"
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.relative_to(root).parts[0] not in ("logs", "timings")
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    case = make_case(tmp_path_factory.mktemp("finished") / "case")
+    snakemake(case, "--cores", "2")
+    return case
+
+
+@pytest.fixture
+def case(finished, tmp_path):
+    return copy_case(finished, tmp_path / "case")
+
+
+def test_everything_is_there(finished):
+    made = results(finished)
+    for expected in (
+        "models/rl/manifest.json",
+        "benchmarks/tiny3.parquet",
+        "delta/sft/spectrum.parquet",
+        "delta/rl/summary.parquet",
+        "adapters/rl/r2/adapter_model.safetensors",
+        "variants/r2-copy/fidelity.json",
+        "report/report.html",
+        *(f"samples/tiny3/{model}/0000-0001.parquet" for model in MODELS),
+        *(f"grades/tiny3/{model}.parquet" for model in MODELS),
+        *(f"metrics/tiny3/{model}.csv" for model in MODELS),
+    ):
+        assert expected in made
+
+
+def test_every_job_left_a_log(finished):
+    logs = list((finished / "results/tiny/logs").rglob("*.log"))
+    jobs = planned(finished, "--forceall")
+    assert len(logs) == len(jobs)
+
+
+def test_a_second_run_has_nothing_to_do(case):
+    assert "Nothing to be done" in snakemake(case, "--cores", "2").stdout
+
+
+def test_a_new_rank_runs_what_hangs_on_it(case):
+    configure(case, ranks=[2, 3])
+    assert planned(case) == {
+        "build_adapter delta=rl rank=3",
+        "build_variant variant=r3-copy",
+        "sample model=r3-copy shard=0000-0001",
+        "grade model=r3-copy",
+        "metrics model=r3-copy",
+        "report",
+    }
+
+
+def test_a_removed_rank_runs_the_report_only(finished, tmp_path):
+    case = copy_case(finished, tmp_path / "case")
+    configure(case, ranks=[2, 3])
+    snakemake(case, "--cores", "2")
+    assert "r3-copy" in (case / "results/tiny/report/report.html").read_text()
+    configure(case, ranks=[3])
+    assert planned(case) == {"report"}
+    snakemake(case, "--cores", "2")
+    assert "r2-copy" not in (case / "results/tiny/report/report.html").read_text()
+    # Back to the first question: everything but the report is still there, and it is the same.
+    configure(case, ranks=[2])
+    assert planned(case) == {"report"}
+    snakemake(case, "--cores", "2")
+    before = results(finished)
+    after = results(case)
+    assert {name: after[name] for name in before} == before
+
+
+def test_more_samples_run_only_the_new_shards(case):
+    before = results(case)
+    configure(case, samples=4)
+    assert planned(case) == {
+        *(f"sample model={model} shard=0002-0003" for model in MODELS),
+        *(f"grade model={model}" for model in MODELS),
+        *(f"metrics model={model}" for model in MODELS),
+        "report",
+    }
+    # One model's shard for real: old traces stay byte for byte, new ones are others.
+    new = "samples/tiny3/sft/0002-0003.parquet"
+    snakemake(case, "--cores", "2", f"results/tiny/{new}")
+    after = results(case)
+    assert {name: after[name] for name in before} == before
+    rows = pandas.read_parquet(case / "results/tiny" / new)
+    old = pandas.read_parquet(case / "results/tiny/samples/tiny3/sft/0000-0001.parquet")
+    assert sorted(rows["sample"].unique()) == [2, 3]
+    assert not set(rows["seed"]) & set(old["seed"])
+
+
+def test_a_new_k_runs_metrics_and_report(case):
+    configure(case, maj_k=[1])
+    assert planned(case) == {*(f"metrics model={model}" for model in MODELS), "report"}
+
+
+def test_an_edited_program_runs_its_rule_and_what_follows(case):
+    with (case / "scripts/metrics.py").open("a") as program:
+        program.write("# edited\n")
+    assert planned(case) == {*(f"metrics model={model}" for model in MODELS), "report"}
+
+
+def test_an_edited_module_runs_the_programs_that_import_it(case):
+    with (case / "scripts/lowrank/figures.py").open("a") as module:
+        module.write("# edited\n")
+    assert planned(case) == {"report"}
+
+
+def test_edited_sources_of_a_model_are_noticed(case):
+    with (case / "resources/tiny.jsonl").open("a") as problems:
+        problems.write('{"problem_id": "new", "problem": "1+1+1", "answer": "123"}\n')
+    jobs = planned(case)
+    assert "fetch_benchmark" in jobs
+    assert {f"sample model={model} shard=0000-0001" for model in MODELS} <= jobs
+    assert not any(job.startswith(("delta_svd", "build")) for job in jobs)
+
+
+def test_touched_files_run_nothing(case):
+    later = time.time() + 60
+    for folder in ("scripts", "resources", "workflow", "envs", "experiments"):
+        for path in (case / folder).rglob("*"):
+            os.utime(path, (later, later))
+    assert planned(case) == set()
+
+
+@pytest.mark.parametrize("times", ["kept", "new"])
+def test_a_fresh_clone_with_carried_results_runs_nothing(finished, tmp_path, times):
+    clone = make_case(tmp_path / "clone")
+    copy = shutil.copy2 if times == "kept" else shutil.copyfile
+    for carried in ("results", ".snakemake"):
+        shutil.copytree(finished / carried, clone / carried, copy_function=copy)
+    assert planned(clone) == set()
+    assert "Nothing to be done" in snakemake(clone, "--cores", "2").stdout
+
+
+def test_two_clean_runs_give_the_same_numbers(finished, tmp_path):
+    again = make_case(tmp_path / "again")
+    snakemake(again, "--cores", "2")
+    first, second = results(finished), results(again)
+    assert sorted(first) == sorted(second)
+    tables = [name for name in first if name.endswith((".csv", ".parquet"))]
+    assert len(tables) > 10
+    assert [name for name in tables if first[name] != second[name]] == []
+
+
+def test_the_post_is_planned_without_gpu_and_network(tmp_path):
+    case = make_case(tmp_path / "case")
+    # Nothing listens there: a plan that asked a hub would fail.
+    planned_post = snakemake(
+        case, "--configfile", "config.yaml", "--config", "experiment=deepscaler",
+        "ranks=[16,64,256]", "other=[copy,keep]", "samples=64", "maj_k=[8,16,32]", "--dry-run",
+        environment={"HF_ENDPOINT": "http://127.0.0.1:9", "CUDA_VISIBLE_DEVICES": ""},
+    ).stdout  # fmt: skip
+    stats = {}
+    for line in planned_post.split("Job stats:")[1].splitlines()[3:]:
+        if len(line.split()) != 2:
+            break
+        stats[line.split()[0]] = int(line.split()[1])
+    assert stats == {
+        "fetch_model": 3,
+        "fetch_benchmark": 2,
+        "delta_svd": 2,
+        "build_adapter": 3,
+        "build_variant": 6,
+        "sample": 8 * 2 * 4,  # models, benchmarks, shards
+        "grade": 8 * 2,
+        "metrics": 8 * 2,
+        "report": 1,
+        "all": 1,
+        "total": 114,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rnaks": [2]}, "error: config.yaml: unknown key rnaks"),
+        ({"ranks": [0]}, "error: config.yaml: ranks[0]: is 0, must be at least 1"),
+        ({"maj_k": [3]}, "error: config.yaml: maj_k has 3, more than samples: 2"),
+    ],
+)
+def test_a_wrong_configuration_stops_before_anything_runs(tmp_path, change, said):
+    case = make_case(tmp_path / "case", **change)
+    done = snakemake(case, "--cores", "2", check=False)
+    assert done.returncode != 0
+    assert said in done.stdout
+    assert not (case / "results").exists()
+    assert len(done.stdout.strip().splitlines()) == 1
