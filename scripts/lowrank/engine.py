@@ -1,0 +1,306 @@
+"""vLLM in this process: its environment, its start, and the loop that feeds it."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowrank.errors import InputError
+from lowrank.files import read_json
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+GIB = 2**30
+BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+CPU_BLOCK = 128  # tokens in a block of vLLM's key-value cache on a CPU
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is served, and how.
+
+    model: checkpoint folder (safetensors); adapter: PEFT LoRA folder to serve on it, or None.
+    device: "cpu" or "cuda". dtype: of weights, activations and key-value cache.
+    max_model_len: prompt and completion together, in tokens.
+    max_num_seqs: completions in progress at once.
+    threads: OpenMP threads (CPU).
+    kv_cache_gib: memory for keys and values on a CPU; None: see `kv_cache_bytes`.
+    gpu_memory: share of a GPU's memory to use (CUDA).
+    """
+
+    model: Path
+    device: str
+    dtype: str
+    max_model_len: int
+    max_num_seqs: int
+    threads: int = 1
+    adapter: Path | None = None
+    kv_cache_gib: float | None = None
+    gpu_memory: float = 0.9
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to make. A prompt of token ids, at most max_tokens more, a seed of its own."""
+
+    name: str
+    prompt: tuple[int, ...]
+    seed: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+    end_tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished request: generated ids (the end token included) and why it ended.
+
+    finish: "stop" (an end token) or "length" (a limit on tokens).
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    finish: str
+
+
+def prepare_environment(device: str, threads: int) -> None:
+    """Settings that torch and vLLM read when they are imported; call this before that.
+
+    What the user has set in the environment is left alone, except what the CPU engine needs.
+    """
+    defaults = {
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",  # everything is a local folder; nothing is fetched here
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about what is set on purpose below
+    }
+    if device == "cpu":
+        # Two jobs side by side must not be pinned to the same core.
+        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    if "torch" not in sys.modules:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    # One process: half the start-up time, scheduling that is the same every time, and a kill
+    # that leaves no engine behind.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that determine a completion; vLLM's CPU build is named so."""
+    found = {}
+    for name in ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    if not found.keys() & {"vllm", "vllm-cpu"}:
+        raise InputError(
+            "vLLM is not installed in this Python; run in the sampling environment"
+            " (envs/sampling-cpu.yaml or envs/sampling-cuda.yaml)"
+        )
+    return found
+
+
+def device_name(device: str) -> str:
+    """What the device calls itself; InputError if `device` is "cuda" and there is none."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(
+                f"--device is cuda, but torch {torch.__version__} sees no GPU; use --device cpu"
+                " or run where there is one"
+            )
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "cpu"
+
+
+def read_config(model: Path, max_model_len: int) -> dict[str, Any]:
+    """A checkpoint's config.json, once it is known that the engine can serve the folder.
+
+    InputError if there is no config or no safetensors file, or if max_model_len is more than
+    the positions the model was made for.
+    """
+    if not (model / "config.json").is_file():
+        raise InputError(f"{model}: no config.json; --model must be a checkpoint folder")
+    if not any(model.glob("*.safetensors")):
+        raise InputError(f"{model}: no .safetensors file; weights are read from no other format")
+    config = read_json(model / "config.json")
+    positions = config.get("max_position_embeddings")
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
+    if positions is not None and not scaled and max_model_len > positions:
+        raise InputError(
+            f"{model}/config.json: max_position_embeddings is {positions}, but {max_model_len}"
+            " tokens are asked for; lower --max-model-len"
+        )
+    return config
+
+
+def adapter_rank(adapter: Path) -> int:
+    """Smallest max_lora_rank of vLLM's that holds the adapter; InputError if none does."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (adapter / name).is_file():
+            raise InputError(f"{adapter}: no {name}; --adapter must be a PEFT LoRA folder")
+    config = read_json(adapter / "adapter_config.json")
+    rank = max([config.get("r", 0), *(config.get("rank_pattern") or {}).values()])
+    fitting = [listed for listed in LORA_RANKS if listed >= rank > 0]
+    if not fitting:
+        raise InputError(
+            f"{adapter}/adapter_config.json: r is {rank}; vLLM serves ranks 1 to"
+            f" {LORA_RANKS[-1]} unmerged, merge this one"
+        )
+    return fitting[0]
+
+
+def kv_cache_bytes(serving: Serving, config: dict[str, Any], sequences: int) -> int:
+    """Memory for keys and values on a CPU: `sequences` full ones, at most half of what is free.
+
+    Less than that is no error: vLLM then sets sequences back and redoes them later.
+    """
+    if serving.kv_cache_gib is not None:
+        return int(serving.kv_cache_gib * GIB)
+    heads = config.get("num_attention_heads", 1)
+    size = config.get("head_dim") or config.get("hidden_size", heads) // heads
+    a_token = 2 * config.get("num_hidden_layers", 1) * size * BYTES[serving.dtype]
+    a_token *= config.get("num_key_value_heads") or heads
+    # A block more for each: vLLM keeps one for itself, and looks one ahead.
+    blocks = (ceil(serving.max_model_len / CPU_BLOCK) + 1) * (sequences + 1)
+    return max(min(blocks * CPU_BLOCK * a_token, _free_memory() // 2), CPU_BLOCK * a_token)
+
+
+def _free_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 * GIB
+
+
+def start(serving: Serving, sequences: int) -> "LLMEngine":
+    """A running engine for at most `sequences` completions.
+
+    InputError if vLLM refuses the model or was built for another device.
+    """
+    began = time.monotonic()
+    prepare_environment(serving.device, serving.threads)
+    config = read_config(serving.model, serving.max_model_len)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    if current_platform.device_type != serving.device:
+        raise InputError(
+            f"--device is {serving.device}, but this vLLM runs on"
+            f" {current_platform.device_type or 'no device it finds'}; use the environment made"
+            f" for {serving.device}"
+        )
+    arguments: dict[str, Any] = {
+        "model": str(serving.model),
+        "dtype": serving.dtype,
+        "max_model_len": serving.max_model_len,
+        "max_num_seqs": min(serving.max_num_seqs, sequences),
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        # Token ids in and out: tokenizer, end tokens and sampling defaults are the
+        # experiment's, never a model's own.
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "distributed_executor_backend": "uni",
+        # Every prompt is computed as one piece, so that a completion does not depend on
+        # whether another one shared its prompt before.
+        "enable_prefix_caching": False,
+        "seed": 0,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if serving.device == "cpu":
+        arguments |= {
+            "enforce_eager": True,
+            # With chunks, a request with a seed and half a prompt makes vLLM 0.32 turn its
+            # generator back by an offset, which CPU generators do not have: it crashes.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(serving.max_model_len, 8192),
+            "kv_cache_memory_bytes": kv_cache_bytes(
+                serving, config, min(serving.max_num_seqs, sequences)
+            ),
+        }
+    else:
+        arguments["gpu_memory_utilization"] = serving.gpu_memory
+    if serving.adapter is not None:
+        arguments |= {"enable_lora": True, "max_lora_rank": adapter_rank(serving.adapter)}
+        arguments |= {"max_loras": 1}
+    try:
+        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except ValueError as error:  # pydantic's, and vLLM's own for what it cannot serve
+        raise InputError(f"{serving.model}: vLLM does not serve it ({error})") from error
+    print(f"engine up after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+    return engine
+
+
+def complete(
+    engine: "LLMEngine", requests: Iterable[Request], adapter: Path | None, in_flight: int
+) -> Iterator[list[Completion]]:
+    """Feed requests in their order, at most `in_flight` at once; yield what each step finished.
+
+    A step that finishes nothing yields an empty list, so that the caller can keep time.
+    RuntimeError if the engine gives one up.
+    """
+    from vllm.lora.request import LoRARequest
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    lora = None if adapter is None else LoRARequest(adapter.name or "adapter", 1, str(adapter))
+    waiting = iter(requests)
+    unfinished = 0
+    while True:
+        while unfinished < in_flight and (request := next(waiting, None)) is not None:
+            parameters = SamplingParams(
+                temperature=request.temperature,
+                top_p=request.top_p,
+                max_tokens=request.max_tokens,
+                seed=request.seed,
+                stop_token_ids=list(request.end_tokens),
+                ignore_eos=True,  # the end tokens above are the only ones
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            prompt = {"prompt_token_ids": list(request.prompt)}
+            engine.add_request(request.name, prompt, parameters, lora_request=lora)
+            unfinished += 1
+        if not unfinished:
+            return
+        finished = []
+        for output in engine.step():
+            if not output.finished:
+                continue
+            made = output.outputs[0]
+            if made.finish_reason not in ("stop", "length"):
+                raise RuntimeError(
+                    f"vLLM gave up on {output.request_id}: finish_reason {made.finish_reason!r}"
+                )
+            finished.append(
+                Completion(output.request_id, tuple(made.token_ids), made.finish_reason)
+            )
+        unfinished -= len(finished)
+        yield finished
