@@ -1,0 +1,208 @@
+"""A delta cut to a rank, as a LoRA adapter that PEFT and vLLM load.
+
+LoRA adds lora_B lora_A to a weight (alpha / r = 1 here). With D = U S V that product is
+U_r S_r V_r; each factor takes sqrt(S_r): lora_B = U_r sqrt(S_r), lora_A = sqrt(S_r) V_r.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowrank.checkpoint import MANIFEST, Checkpoint, open_checkpoint, read_manifest
+from lowrank.delta import check_origin, difference, read_directions, read_sigma
+from lowrank.errors import InputError
+from lowrank.files import read_json, sha256, write_json
+from lowrank.spectrum import energy_kept
+from lowrank.tensorfile import TensorEntry, read_header, read_tensor, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+RECORD_FILE = "adapter.json"
+PREFIX = "base_model.model."  # PEFT's name of the model that it wraps
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # max_lora_rank values vLLM 0.32 accepts
+
+
+def split(D: "torch.Tensor", directions: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
+    """D [m, n] projected on directions [r, min(m, n)], as lora_A [r, n] and lora_B [m, r].
+
+    directions: orthonormal rows, singular vectors of D's shorter side. The product of the factors
+    is D projected, whatever the scale each gets; both get the square root of the singular value,
+    measured as the length of the projected D, and a direction that D does not have gets zeros.
+    """
+    import torch
+
+    tall = D.shape[0] >= D.shape[1]
+    image = (directions @ D.T) if tall else (directions @ D)  # [r, longer side], rows sigma_i u_i
+    root = image.norm(dim=1, keepdim=True).sqrt()
+    inverse = torch.where(root > 0, 1 / root, 0)
+    scaled, image = directions * root, image * inverse
+    return (scaled, image.T) if tall else (image, scaled.T)
+
+
+def served_rank(rank: int) -> int:
+    """The smallest rank vLLM serves that is not below `rank`; InputError above its largest."""
+    for listed in VLLM_RANKS:
+        if rank <= listed:
+            return listed
+    raise InputError(
+        f"rank {rank}: vLLM serves adapters up to rank {VLLM_RANKS[-1]}; serve it merged instead"
+    )
+
+
+def write_adapter(
+    delta_folder: str | Path,
+    base_folder: str | Path,
+    derivative_folder: str | Path,
+    rank: int,
+    output: str | Path,
+    threads: int = 1,
+    pad_rank: bool = False,
+) -> None:
+    """Write the best rank-`rank` approximation of a delta as a PEFT adapter (float32).
+
+    Every module gets the same r; a matrix whose shorter side is less than that is kept whole and
+    filled up with zeros, and adapter.json tells each matrix's effective rank and the share of
+    ||D||_F^2 it keeps. r is at most the largest shorter side; with pad_rank it is the next rank
+    that vLLM serves. One matrix is in memory at a time.
+    Raises InputError if the delta was computed from other weights.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    delta_folder, output = Path(delta_folder), Path(output)
+    if rank < 1:
+        raise InputError(f"rank {rank}: a rank of at least 1 expected")
+    delta = read_json(delta_folder / MANIFEST)
+    base, derivative = open_checkpoint(base_folder), open_checkpoint(derivative_folder)
+    check_origin(delta, "base", base, delta_folder)
+    check_origin(delta, "derivative", derivative, delta_folder)
+    matrices: dict[str, dict[str, Any]] = delta["matrices"]
+    full = max(min(matrix["shape"]) for matrix in matrices.values())
+    stored_rank = min(rank, full)
+    if pad_rank:
+        stored_rank = served_rank(stored_rank)
+
+    tensors, record = {}, {}
+    for name, matrix in matrices.items():
+        rows, columns = matrix["shape"]
+        key = PREFIX + name.removesuffix(".weight")
+        tensors[f"{key}.lora_A.weight"] = ("F32", (stored_rank, columns))
+        tensors[f"{key}.lora_B.weight"] = ("F32", (rows, stored_rank))
+        effective = min(rank, rows, columns)
+        record[name] = {
+            "rank": effective,
+            "capped": effective < rank,
+            "energy_kept": float(energy_kept(read_sigma(delta_folder, name))[effective - 1]),
+        }
+
+    def pieces() -> Iterator["torch.Tensor"]:
+        for name in matrices:
+            directions = read_directions(delta_folder, name, record[name]["rank"])
+            A, B = split(difference(base, derivative, name), directions)
+            spare = stored_rank - len(directions)
+            yield torch.nn.functional.pad(A, (0, 0, 0, spare))
+            yield torch.nn.functional.pad(B, (0, spare))
+
+    size, weights_hash = write_tensors(output / WEIGHTS_FILE, tensors, pieces(), {"format": "pt"})
+    write_json(output / CONFIG_FILE, _peft_config(base, list(matrices), stored_rank))
+    write_json(
+        output / RECORD_FILE,
+        {
+            "rank": rank,
+            "stored_rank": stored_rank,
+            "delta": {
+                "manifest": sha256(delta_folder / MANIFEST),
+                "base": delta["base"],
+                "derivative": delta["derivative"],
+            },
+            "weights": {"size": size, "sha256": weights_hash},
+            "matrices": record,
+        },
+    )
+
+
+def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any]:
+    """adapter_config.json: module types if all of a type are in the delta, else full names."""
+    paths = [name.removesuffix(".weight") for name in names]
+    types = {path.rsplit(".", 1)[1] for path in paths}
+    every = {
+        name.removesuffix(".weight")
+        for name in base.tensors
+        if name.removesuffix(".weight").rsplit(".", 1)[-1] in types and name.endswith(".weight")
+    }
+    source = read_manifest(base)["source"]
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": source.get("repo", str(base.folder)),
+        "revision": source.get("revision"),
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(types if every == set(paths) else paths),
+        "modules_to_save": None,
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "use_rslora": False,
+        "use_dora": False,
+    }
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter on disk: by weight name its two factors, and what scales their product."""
+
+    folder: Path
+    factors: dict[str, tuple[TensorEntry, TensorEntry]]  # lora_A [r, in], lora_B [out, r]
+    scale: float
+
+    def read(self, name: str) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """(A, B), float32, with the weight's delta = B A; the scale is in B."""
+        A, B = (read_tensor(entry).float() for entry in self.factors[name])
+        return A, B if self.scale == 1 else B * self.scale
+
+
+def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
+    """Open an adapter and check it against the base it is meant for.
+
+    Raises InputError for anything in it that a plain sum W + B A would leave out: biases, DoRA
+    magnitudes, other trained modules, a factor without its partner, a weight the base lacks.
+    """
+    folder = Path(folder)
+    config = read_json(folder / CONFIG_FILE)
+    refused = {"bias": "none", "modules_to_save": None, "use_dora": False, "use_rslora": False,
+               "fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}}  # fmt: skip
+    for key, plain in refused.items():
+        if config.get(key) not in (plain, None, [], {}):
+            raise InputError(
+                f"{folder / CONFIG_FILE}: {key} is {config[key]!r}; only plain LoRA weights "
+                f"({key}: {plain!r}) can be merged here without dropping something"
+            )
+    entries, _ = read_header(folder / WEIGHTS_FILE)
+    factors = {}
+    for key in sorted(entries):
+        path, ending = key.removeprefix(PREFIX), ".lora_A.weight"
+        name = path.removesuffix(ending) + ".weight"
+        if key.startswith(PREFIX) and path.endswith(".lora_B.weight"):
+            if key.replace(".lora_B.", ".lora_A.") in entries:
+                continue
+        elif key.startswith(PREFIX) and path.endswith(ending) and name in base.tensors:
+            A, B = entries[key], entries.get(key.replace(".lora_A.", ".lora_B."))
+            if B is not None and (B.shape[0], A.shape[1]) == base.tensors[name].shape:
+                factors[name] = (A, B)
+                continue
+        raise InputError(
+            f"{folder / WEIGHTS_FILE}: tensor {key} does not fit {base.folder}: a pair lora_A "
+            "[r, in], lora_B [out, r] for each of its weights expected; nothing is dropped in "
+            "silence"
+        )
+    record = folder / RECORD_FILE
+    if record.is_file():
+        check_origin(read_json(record)["delta"], "base", base, folder)
+    return Adapter(folder, factors, config["lora_alpha"] / config["r"])

@@ -1,0 +1,370 @@
+"""A complete checkpoint made of a base, a low-rank delta, and copied or kept other weights.
+
+Every number is formed in float32 and cast once to the dtype that is served; what that cast did
+to the delta is measured while the tensor is at hand and written to fidelity.json.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowrank.adapter import Adapter, open_adapter
+from lowrank.checkpoint import (
+    EMBEDDING,
+    HEAD,
+    INDEX,
+    SINGLE,
+    TOKENIZER_FILES,
+    Checkpoint,
+    clear_checkpoint,
+    open_checkpoint,
+    plain_file,
+    read_manifest,
+    write_manifest,
+)
+from lowrank.errors import InputError
+from lowrank.files import read_json, sha256, write_json
+from lowrank.ledger import Pair, pair_tensors
+from lowrank.progress import Progress
+from lowrank.tensorfile import DTYPE_BYTES, SAFETENSORS_NAMES, row_chunks, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 1 << 22  # entries in memory at a time: 16 MiB as float32
+SHARD_BYTES = 5_000_000_000
+LEFT_OUT = "left out by configuration"
+# Two models that differ in one of these cannot share weights, whatever their shapes say.
+STRUCTURE = (
+    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers",
+    "num_attention_heads", "num_key_value_heads", "head_dim",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a variant is made of."""
+
+    base: Checkpoint
+    derivative: Checkpoint
+    adapter: Adapter | None
+    copy_others: bool
+    copy_biases: bool
+    dtype: str  # torch's name of what is stored
+    carrier: bool  # the adapter is served beside the checkpoint, not merged into it
+
+    @property
+    def tied(self) -> bool:
+        """Whether the stored head is the embedding: only if that holds for all that is stored."""
+        return self.base.tied and (self.derivative.tied or not self.copy_others)
+
+
+@dataclass
+class Fidelity:
+    """Sums over a tensor's entries, from which its fidelity follows; sums of tensors add up."""
+
+    entries: int = 0
+    meant_entries: int = 0  # entries that the delta was meant to change
+    unchanged: int = 0  # of those: left at the base's value by the cast
+    meant: float = 0.0  # squared norms: of the meant delta
+    served: float = 0.0  # of what is served minus the base
+    error: float = 0.0  # of the difference of the two
+    dot: float = 0.0  # their inner product
+
+    def add(
+        self,
+        base: "torch.Tensor",
+        meant: "torch.Tensor",
+        served: "torch.Tensor",
+        untouched: "torch.Tensor",
+    ) -> None:
+        """Count float32 tensors of one shape.
+
+        base: the base's value; meant: the delta meant for it; served: the value in use in the
+        end; untouched: what would be in use had there been no delta (the base, cast alike).
+        """
+        import torch
+
+        delta = served - base
+        changed = meant != 0
+        self.entries += base.numel()
+        self.meant_entries += int(changed.sum())
+        self.unchanged += int((changed & (served == untouched)).sum())
+
+        def inner(x: "torch.Tensor", y: "torch.Tensor") -> float:
+            return float((x * y).sum(dtype=torch.float64))
+
+        # Scaled so that squares of tiny deltas stay clear of float32's smallest numbers.
+        scale = 2.0**20
+        delta, meant = delta * scale, meant * scale
+        self.meant += inner(meant, meant) / scale**2
+        self.served += inner(delta, delta) / scale**2
+        self.dot += inner(delta, meant) / scale**2
+        error = delta - meant
+        self.error += inner(error, error) / scale**2
+
+    def __add__(self, other: "Fidelity") -> "Fidelity":
+        mine, theirs = vars(self), vars(other)
+        return Fidelity(**{key: mine[key] + theirs[key] for key in mine})
+
+    def report(self) -> dict[str, float | int | None]:
+        """As fidelity.json has it; ratios are null where no delta was meant."""
+        norms = math.sqrt(self.meant * self.served)
+        return {
+            "entries": self.entries,
+            "meant_norm": math.sqrt(self.meant),
+            "error_norm": math.sqrt(self.error),
+            "relative_error": math.sqrt(self.error / self.meant) if self.meant else None,
+            "left_at_base": self.unchanged / self.meant_entries if self.meant_entries else None,
+            "cosine": self.dot / norms if norms else None,
+        }
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of the variant: where it comes from, and what became of it."""
+
+    pair: Pair
+    fate: str  # factored | copied | kept | left out by configuration
+    shape: tuple[int, ...]
+    fidelity: Fidelity = field(default_factory=Fidelity)
+
+
+def fate(recipe: Recipe, pair: Pair) -> str:
+    """What becomes of a tensor: factored | copied | kept | left out by configuration."""
+    if pair.left_out:
+        return LEFT_OUT
+    if pair.role == "projection":
+        return "factored" if recipe.adapter else "kept"
+    copied = recipe.copy_biases if pair.role == "bias" else recipe.copy_others
+    return "copied" if copied else "kept"
+
+
+def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
+    """The tensors of a variant, sorted by name. InputError if they would not fit together."""
+    stored = []
+    for pair in pairs:
+        decided = fate(recipe, pair)
+        source = pair.derivative if decided == "copied" else pair.base
+        if source is None or (pair.name == HEAD and recipe.tied):
+            continue
+        stored.append(Stored(pair, decided, source.shape))
+    shapes = {item.pair.name: item.shape for item in stored}
+    if HEAD in shapes and shapes[HEAD] != shapes[EMBEDDING]:
+        raise InputError(
+            f"{HEAD} would be {list(shapes[HEAD])} and {EMBEDDING} {list(shapes[EMBEDDING])}; "
+            "leave out both or none"
+        )
+    if recipe.adapter:
+        wanted = {item.pair.name for item in stored if item.fate == "factored"}
+        given = set(recipe.adapter.factors)
+        if wanted != given:
+            name = sorted(wanted ^ given)[0]
+            raise InputError(
+                f"{recipe.adapter.folder}: tensor {name} is "
+                + ("missing in it" if name in wanted else "in it, but left out here")
+                + "; build the adapter with the same leave_out"
+            )
+    return stored
+
+
+def pieces(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
+    """The rows of one tensor in the stored dtype, counted in its fidelity as they pass."""
+    import torch
+
+    dtype = getattr(torch, recipe.dtype)
+    name, merged = item.pair.name, item.fate == "factored"
+    if merged:
+        A, B = recipe.adapter.read(name)
+        if recipe.carrier:  # the engine holds the factors in the dtype it serves
+            served_A, served_B = A.to(dtype).float(), B.to(dtype).float()
+    base_rows = item.pair.base.shape[0] if item.pair.base and item.pair.base.shape else 1
+    for first, stop in row_chunks(item.shape, CHUNK):
+        if item.fate == "copied":
+            value = recipe.derivative.read(name, first, stop)
+        else:
+            value = recipe.base.read(name, first, stop)
+        # Rows beyond the base's vocabulary have no base to be compared with.
+        common = max(min(stop, base_rows) - first, 0)
+        if item.fate == "copied":
+            base = recipe.base.read(name, first, first + common) if common else value[:0]
+            meant = value[:common] - base
+        else:
+            base = value[:common]
+            meant = B[first:stop] @ A if merged else torch.zeros_like(value)
+        if merged and not recipe.carrier:
+            value = value + meant
+        piece = value.to(dtype)
+        if not torch.isfinite(piece).all():
+            raise InputError(
+                f"tensor {name}: a value beyond the range of {recipe.dtype}; serve it as bfloat16 "
+                "or float32"
+            )
+        served, untouched = piece[:common].float(), base.to(dtype).float()
+        if merged and recipe.carrier:
+            served = served + served_B[first:stop] @ served_A
+        item.fidelity.add(base, meant, served, untouched)
+        yield piece
+
+
+def write_variant(
+    base_folder: str | Path,
+    derivative_folder: str | Path,
+    output: str | Path,
+    tokenizer_folder: str | Path,
+    adapter_folder: str | Path | None = None,
+    other: str = "copy",
+    biases: str = "copy",
+    dtype: str = "bfloat16",
+    leave_out: Sequence[str] = (),
+    carrier: bool = False,
+    threads: int = 1,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a checkpoint: the base with an adapter merged, other weights and biases copied or kept.
+
+    Without an adapter (or with `carrier`, where the adapter is served beside it) the projections
+    stay the base's. Rows of a tensor are in memory, never a model. manifest.json comes last.
+    Raises InputError if base, derivative and adapter do not fit each other.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    output = Path(output)
+    base, derivative = open_checkpoint(base_folder), open_checkpoint(derivative_folder)
+    adapter = open_adapter(adapter_folder, base) if adapter_folder else None
+    recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, carrier)
+    pairs = pair_tensors(base, derivative, leave_out)
+    stored = plan(recipe, pairs)
+    rows = next(item.shape[0] for item in stored if item.pair.name == EMBEDDING)
+    config, differences = model_config(recipe, rows)
+    tokenizer = _tokenizer_files(tokenizer_folder)
+    clear_checkpoint(output)
+
+    hashes = _write_weights(recipe, stored, output, shard_bytes)
+    write_json(output / "config.json", config)
+    generation = derivative.folder / "generation_config.json"
+    if generation.is_file():
+        write_json(output / "generation_config.json", read_json(generation))
+    for path in tokenizer:
+        shutil.copyfile(path, output / path.name)
+    kept = {item.pair.name: item for item in stored}
+    report = {
+        "dtype": dtype,
+        "served": "adapter" if carrier else "merged",
+        "all": sum((item.fidelity for item in stored), Fidelity()).report(),
+        "roles": {
+            role: sum((i.fidelity for i in stored if i.pair.role == role), Fidelity()).report()
+            for role in ("projection", "bias", "other")
+        },
+        "tensors": {
+            pair.name: {"fate": fate(recipe, pair), "role": pair.role}
+            | (kept[pair.name].fidelity.report() if pair.name in kept else {"stored": False})
+            for pair in pairs
+        },
+    }
+    write_json(output / "fidelity.json", report)
+    source = {
+        "base": _named(base),
+        "derivative": _named(derivative),
+        "adapter": _hash_of(adapter) if adapter else None,
+        "other": other,
+        "biases": biases,
+        "dtype": dtype,
+        "served": report["served"],
+        "leave_out": list(leave_out),
+        "config_differences": differences,
+    }
+    write_manifest(output, source, hashes)
+
+
+def _write_weights(
+    recipe: Recipe, stored: Sequence[Stored], output: Path, shard_bytes: int
+) -> dict[str, str]:
+    """Write one file or several of at most `shard_bytes` with an index; SHA-256 by file name."""
+    dtype = SAFETENSORS_NAMES[recipe.dtype]
+    shards: list[list[Stored]] = [[]]
+    filled = 0
+    for item in stored:
+        size = math.prod(item.shape) * DTYPE_BYTES[dtype]
+        if shards[-1] and filled + size > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(item)
+        filled += size
+    count = len(shards)
+    names = [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+    names = names if count > 1 else [SINGLE]
+    progress = Progress(len(stored), "tensors")
+
+    def stream(shard: Sequence[Stored]) -> Iterator["torch.Tensor"]:
+        for item in shard:
+            yield from pieces(recipe, item)
+            progress.step()
+
+    hashes, total = {}, 0
+    for name, shard in zip(names, shards, strict=True):
+        tensors = {item.pair.name: (dtype, item.shape) for item in shard}
+        size, hashes[name] = write_tensors(output / name, tensors, stream(shard), {"format": "pt"})
+        total += size
+    if count > 1:
+        weight_map = {
+            item.pair.name: name
+            for name, shard in zip(names, shards, strict=True)
+            for item in shard
+        }
+        write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    return hashes
+
+
+def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json of a variant, and where the two models' configurations differ.
+
+    The derivative's configuration is taken: its positions, rotary base and end-of-text tokens are
+    those under which the delta was trained, and a full-rank variant has to be the derivative in
+    them too. Only what describes the stored tensors is set: dtype, tied embeddings, vocabulary.
+    Raises InputError if the two models differ in structure.
+    """
+    base, derivative = recipe.base.config, recipe.derivative.config
+    for key in STRUCTURE:
+        if key in base and key in derivative and base[key] != derivative[key]:
+            raise InputError(
+                f"{recipe.derivative.folder}/config.json: {key} is {derivative[key]!r}, the base "
+                f"has {base[key]!r}; compare models of one architecture"
+            )
+    config = {key: value for key, value in derivative.items() if key not in ("dtype", "auto_map")}
+    config["torch_dtype"] = recipe.dtype
+    config["tie_word_embeddings"] = recipe.tied
+    config["vocab_size"] = vocabulary
+    differences = {
+        key: {"base": base.get(key), "derivative": derivative.get(key), "stored": config.get(key)}
+        for key in sorted({*base, *derivative})
+        if base.get(key) != derivative.get(key) and key != "transformers_version"
+    }
+    return json.loads(json.dumps(config)), differences
+
+
+def _tokenizer_files(folder: str | Path) -> list[Path]:
+    folder = Path(folder)
+    found = [plain_file(folder, name) for name in TOKENIZER_FILES if (folder / name).exists()]
+    if not {path.name for path in found} & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
+        raise InputError(f"{folder}: holds no tokenizer.json; a folder with a tokenizer expected")
+    return found
+
+
+def _named(checkpoint: Checkpoint) -> dict[str, Any]:
+    manifest = read_manifest(checkpoint)
+    files = sorted({entry.file.name for entry in checkpoint.tensors.values()})
+    return {
+        "source": manifest["source"],
+        "weights": {name: manifest["files"][name]["sha256"] for name in files},
+    }
+
+
+def _hash_of(adapter: Adapter) -> dict[str, str]:
+    file = next(iter(adapter.factors.values()))[0].file
+    return {"folder": str(adapter.folder), "sha256": sha256(file)}
