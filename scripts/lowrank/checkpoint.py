@@ -5,7 +5,7 @@ code that comes with a model is run.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ TOKENIZER_FILES = (
 )
 CONFIG_FILES = ("config.json", "generation_config.json")
 PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|msgpack|h5)$")
+TEMPORARY = re.compile(r"\..*\.\d+\.tmp")  # what a killed writer leaves
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors$")
 _PROJECTION = re.compile(
     r"(?:^|\.)layers\.(\d+)\.(?:.+\.)?((?:q|k|v|o|gate|up|down)_proj)\.weight$"
@@ -127,11 +128,15 @@ def weight_files(folder: Path) -> list[str]:
     Raises InputError if there are none, both, only pickles, or the index leads out of the folder.
     """
     present = sorted(path.name for path in folder.iterdir())
-    return weight_names(str(folder), present, lambda: _index(plain_file(folder, INDEX), present))
+    return weight_names(
+        str(folder), present, lambda: read_index(plain_file(folder, INDEX), present)
+    )
 
 
-def weight_names(where: str, present: Iterable[str], read_index: Any) -> list[str]:
-    """Which of the files `present` hold the weights; `read_index()` gives the index's files."""
+def weight_names(
+    where: str, present: Iterable[str], weight_map: Callable[[], dict[str, str]]
+) -> list[str]:
+    """Which of the files `present` hold the weights; `weight_map()` reads the index if asked."""
     present = set(present)
     if SINGLE in present and INDEX in present:
         raise InputError(
@@ -141,7 +146,7 @@ def weight_names(where: str, present: Iterable[str], read_index: Any) -> list[st
     if SINGLE in present:
         return [SINGLE]
     if INDEX in present:
-        return sorted(set(read_index().values()))
+        return sorted(set(weight_map().values()))
     pickles = sorted(name for name in present if PICKLES.match(name))
     if pickles:
         raise InputError(
@@ -151,7 +156,7 @@ def weight_names(where: str, present: Iterable[str], read_index: Any) -> list[st
     raise InputError(f"{where}: holds neither {SINGLE} nor {INDEX}; is it a checkpoint folder?")
 
 
-def _index(path: Path, present: Iterable[str]) -> dict[str, str]:
+def read_index(path: Path, present: Iterable[str]) -> dict[str, str]:
     """The weight map of an index, checked: tensor name -> name of a file beside the index."""
     content = read_json(path)
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
@@ -297,24 +302,22 @@ def write_manifest(
     write_json(Path(folder) / MANIFEST, make_manifest(folder, source, hashes))
 
 
-def clear_checkpoint(folder: str | Path) -> None:
+def clear_checkpoint(folder: str | Path, keep: Iterable[str] = ()) -> None:
     """Remove what an earlier run left in an output folder, so that no loader finds stale weights.
 
-    Only names that this workflow itself writes go. InputError if other weights lie there: they
-    would be loaded with ours, and they are not ours to delete.
+    Only names that this workflow itself writes go, and none in `keep`. InputError if other weights
+    lie there: they would be loaded with ours, and they are not ours to delete.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ours = {INDEX, MANIFEST, "fidelity.json", *CONFIG_FILES, *TOKENIZER_FILES}
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted({path.name for path in folder.iterdir()} - set(keep))
+    stale = [n for n in names if n in ours or WEIGHTS.match(n) or TEMPORARY.match(n)]
     for name in names:
-        if not WEIGHTS.match(name) and (name.endswith(".safetensors") or PICKLES.match(name)):
-            if name.startswith(".") and ".tmp" in name:  # a killed run's temporary file
-                continue
+        if name not in stale and (name.endswith(".safetensors") or PICKLES.match(name)):
             raise InputError(
                 f"{folder / name}: weights that this program did not write lie in its output "
                 "folder and would be loaded with its own; move them away"
             )
-    for name in names:
-        if name in ours or WEIGHTS.match(name) or re.match(r"\..*\.\d+\.tmp", name):
-            (folder / name).unlink()
+    for name in stale:
+        (folder / name).unlink()

@@ -258,8 +258,8 @@ def check_origin(delta: dict[str, Any], side: str, checkpoint: Checkpoint, where
     weights = _origin(checkpoint, read_manifest(checkpoint))["weights"]
     if weights != delta[side]["weights"]:
         raise InputError(
-            f"{where}: was computed from another {side} than {checkpoint.folder} (the hashes of the "
-            "weight files differ); run delta_svd.py again"
+            f"{where}: was computed from another {side} than {checkpoint.folder} (the weight "
+            "files' hashes differ); run delta_svd.py again"
         )
 
 

@@ -1,0 +1,90 @@
+"""Problem sets in one form: problem_id, problem, answer, all text."""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lowrank.errors import InputError
+from lowrank.files import read_table, write_table
+
+if TYPE_CHECKING:
+    import pandas
+
+ID_COLUMNS = ("problem_id", "id")  # taken where the source has one and none is named
+
+
+def text(value: object) -> str | None:
+    """A cell as text: numbers without a trailing .0, text as it is; None for an empty cell."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def uniform(
+    source: "pandas.DataFrame",
+    where: str,
+    problem_column: str = "problem",
+    answer_column: str = "answer",
+    id_column: str | None = None,
+) -> "pandas.DataFrame":
+    """A source's table as problem_id, problem, answer (text), in the source's order.
+
+    Without an id column of its own the row number (0000, 0001, ...) is the id. Answers stay as the
+    source gives them ("025" is not turned into 25), but a number 142.0 is written 142.
+    Raises InputError for missing columns, empty cells, repeated ids, and a table without rows.
+    """
+    import pandas
+
+    for column in filter(None, (problem_column, answer_column, id_column)):
+        if column not in source.columns:
+            raise InputError(
+                f"{where}: has no column {column!r}; its columns are {list(source.columns)}"
+            )
+    if source.empty:
+        raise InputError(f"{where}: has no rows")
+    id_column = id_column or next((name for name in ID_COLUMNS if name in source.columns), None)
+    if id_column:
+        ids = [text(value) for value in source[id_column].tolist()]
+    else:
+        ids = [f"{row:04d}" for row in range(len(source))]
+    table = pandas.DataFrame(
+        {
+            "problem_id": ids,
+            "problem": [text(value) for value in source[problem_column].tolist()],
+            "answer": [text(value) for value in source[answer_column].tolist()],
+        },
+        dtype=object,
+    )
+    for column in table.columns:
+        empty = [row for row, value in enumerate(table[column]) if not value or not value.strip()]
+        if empty:
+            raise InputError(f"{where}: row {empty[0]} has no {column} ({len(empty)} such rows)")
+    repeated = table["problem_id"][table["problem_id"].duplicated()].unique()
+    if len(repeated):
+        raise InputError(
+            f"{where}: the ids {', '.join(repeated[:5])} occur more than once in {id_column!r}; "
+            "name another id column"
+        )
+    return table
+
+
+def write_benchmark(
+    output: str | Path,
+    path: str | Path | None = None,
+    repo: str | None = None,
+    revision: str | None = None,
+    file: str | None = None,
+    **columns: str | None,
+) -> None:
+    """Write a problem set's uniform table from a local file, or from a dataset at a commit."""
+    if path is not None:
+        write_table(output, uniform(read_table(path), str(path), **columns))
+        return
+    from lowrank.hub import fetch_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = fetch_file(repo, revision, file, Path(folder))
+        write_table(output, uniform(read_table(fetched), f"{repo}: {file}", **columns))
