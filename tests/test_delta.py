@@ -1,0 +1,283 @@
+"""The factorisation against float64 LAPACK; ledger; going on after a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from conftest import PLANTED, config, projections, random_weights, write_checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from lowrank import delta as delta_module
+from lowrank.checkpoint import HEAD, open_checkpoint
+from lowrank.delta import basis_file, difference, factor, factor_pair, gram, read_sigma
+from lowrank.errors import InputError
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="session")
+def delta(trio, tmp_path_factory):
+    """The delta base -> derivative of the trio, factored once."""
+    folder = tmp_path_factory.mktemp("delta")
+    factor_pair(trio.base, trio.derivative, folder)
+    return folder
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_factors_are_those_of_gesdd(rows, columns, seed):
+    D = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    sigma, basis = factor(D)
+    side = min(rows, columns)
+    exact = torch.linalg.svdvals(D.double())
+    assert torch.allclose(sigma, exact, rtol=1e-9, atol=1e-7 * float(exact[0]))
+    assert basis.shape == (side, side)
+    eye = torch.eye(side, dtype=torch.float64)
+    assert torch.allclose(basis.double() @ basis.double().T, eye, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(300, 40), (40, 300), (64, 64), (5, 1), (1, 5)])
+def test_gram_is_lower_triangle_of_the_product(shape):
+    D = torch.randn(shape)
+    wide = D.double() if shape[0] < shape[1] else D.double().T
+    assert torch.allclose(gram(D, chunk=7).tril(), (wide @ wide.T).tril())
+
+
+def test_zero_and_rank_deficient_differences():
+    sigma, basis = factor(torch.zeros(6, 4))
+    assert not sigma.any()
+    assert torch.isfinite(basis).all()
+    D = torch.outer(torch.arange(1.0, 7), torch.arange(1.0, 5))
+    sigma, _ = factor(D)
+    assert sigma[0] == pytest.approx(float(D.norm()))
+    assert torch.isfinite(sigma).all()
+    assert sigma[1] <= 1e-6 * sigma[0]
+
+
+def test_singular_values_of_the_trio(trio, delta):
+    base, derivative = open_checkpoint(trio.base), open_checkpoint(trio.derivative)
+    for name in projections():
+        D = difference(base, derivative, name)
+        exact = np.linalg.svd(D.double().numpy(), compute_uv=False)
+        np.testing.assert_allclose(read_sigma(delta, name), exact, rtol=1e-6)
+        # What was planted stands clear of the noise.
+        assert exact[PLANTED - 1] > 10 * exact[PLANTED]
+
+
+def test_subtraction_is_in_float32(trio):
+    base, derivative = open_checkpoint(trio.base), open_checkpoint(trio.derivative)
+    name = "model.layers.0.mlp.up_proj.weight"
+    stored = {}
+    for file in trio.derivative.glob("*.safetensors"):
+        stored |= load_file(file)
+    expected = stored[name] - load_file(trio.base / "model.safetensors")[name].float()
+    assert torch.equal(difference(base, derivative, name), expected)
+
+
+def test_tables(trio, delta):
+    spectrum = pandas.read_parquet(delta / "spectrum.parquet")
+    summary = pandas.read_parquet(delta / "summary.parquet").set_index("tensor")
+    assert set(summary.index) == set(projections())
+    for name, shape in projections().items():
+        rows = spectrum[spectrum.tensor == name]
+        assert rows["index"].tolist() == list(range(min(shape)))
+        assert rows.sigma.is_monotonic_decreasing
+        assert summary.frobenius[name] == pytest.approx(np.sqrt((rows.sigma**2).sum()))
+    W = load_file(trio.base / "model.safetensors")["model.layers.0.mlp.up_proj.weight"].float()
+    row = summary.loc["model.layers.0.mlp.up_proj.weight"]
+    assert row.relative_frobenius == pytest.approx(row.frobenius / float(W.norm()))
+    assert row.sigma_1_ratio == pytest.approx(
+        row.sigma_1 / float(torch.linalg.matrix_norm(W, 2)), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(("older", "newer"), [("grandparent", "base"), ("base", "derivative")])
+def test_the_ledger_accounts_for_every_parameter(trio, tmp_path, older, newer):
+    models = [open_checkpoint(getattr(trio, name)) for name in (older, newer)]
+    factor_pair(models[0].folder, models[1].folder, tmp_path)
+    ledger = pandas.read_parquet(tmp_path / "ledger.parquet")
+    assert ledger.base_parameters.sum() == models[0].parameters
+    assert ledger.derivative_parameters.sum() == models[1].parameters
+    assert set(ledger.tensor) == set(models[0].tensors) | set(models[1].tensors)
+    assert set(ledger[ledger.fate == "factored"].tensor) == set(projections())
+    head = ledger.set_index("tensor").loc[HEAD]
+    assert ("tied" in head.note) == models[0].tied
+
+
+def changed(tmp_path, trio, change):
+    """The derivative with its weights changed by a function of their dict."""
+    weights = {}
+    for file in sorted(trio.derivative.glob("*.safetensors")):
+        weights |= load_file(file)
+    change(weights)
+    return write_checkpoint(tmp_path / "changed", weights, config(False, "float32"))
+
+
+NAME = "model.layers.1.self_attn.k_proj"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w.pop(f"{NAME}.weight"),
+        lambda w: w.pop(f"{NAME}.bias"),
+        lambda w: w.update({f"{NAME}.weight": torch.ones(64, 64)}),
+        lambda w: w.update({f"{NAME}.lora_magnitude": torch.ones(3)}),
+        lambda w: w.update({f"{NAME}.bias": torch.ones(65)}),
+    ],
+)
+def test_tensors_without_a_counterpart_are_named(tmp_path, trio, change):
+    folder = changed(tmp_path, trio, change)
+    with pytest.raises(InputError, match=NAME.replace(".", r"\.")):
+        factor_pair(trio.base, folder, tmp_path / "delta")
+    factor_pair(trio.base, folder, tmp_path / "delta", leave_out=[f"{NAME}.*"])
+    ledger = pandas.read_parquet(tmp_path / "delta" / "ledger.parquet").set_index("tensor")
+    left_out = ledger[ledger.fate == "left out by configuration"]
+    assert all(name.startswith(NAME) for name in left_out.index)
+    assert len(left_out) >= 2
+
+
+def test_another_number_of_vocabulary_rows_is_only_noted(tmp_path, trio):
+    def pad(weights):
+        for name in ("model.embed_tokens.weight", HEAD):
+            weights[name] = torch.nn.functional.pad(weights[name], (0, 0, 0, 16))
+
+    folder = changed(tmp_path, trio, pad)
+    factor_pair(trio.base, folder, tmp_path / "delta")
+    ledger = pandas.read_parquet(tmp_path / "delta" / "ledger.parquet").set_index("tensor")
+    assert ledger.note[HEAD] == "shapes differ"
+    assert ledger.base_shape[HEAD] == "128x128"
+    assert ledger.derivative_shape[HEAD] == "144x128"
+
+
+def test_identical_models_have_a_delta_of_zero(trio, tmp_path):
+    factor_pair(trio.base, trio.base, tmp_path)
+    summary = pandas.read_parquet(tmp_path / "summary.parquet")
+    assert (summary.frobenius == 0).all()
+    assert (summary[["stable_rank", "entropy_rank", "rank_99"]] == 0).all(axis=None)
+
+
+def test_nan_stops_before_any_table(tmp_path, trio):
+    folder = changed(tmp_path, trio, lambda w: w[f"{NAME}.weight"].fill_(float("nan")))
+    with pytest.raises(InputError, match=rf"tensor {NAME}.weight holds 8192 NaN"):
+        factor_pair(trio.base, folder, tmp_path / "delta")
+    assert not (tmp_path / "delta" / "manifest.json").exists()
+
+
+# --- going on
+
+
+def factored_names(monkeypatch) -> list[str]:
+    """Collects the names of the matrices that are really factored from now on."""
+    names = []
+    real = delta_module._factor_matrix
+
+    def counting(path, base, derivative, pair, *rest):
+        names.append(pair.name)
+        return real(path, base, derivative, pair, *rest)
+
+    monkeypatch.setattr(delta_module, "_factor_matrix", counting)
+    return names
+
+
+def tables(folder):
+    return [(folder / f"{n}.parquet").read_bytes() for n in ("spectrum", "summary", "ledger")]
+
+
+def test_finished_matrices_are_taken_over_and_damaged_ones_redone(
+    trio, delta, tmp_path, monkeypatch
+):
+    names = factored_names(monkeypatch)
+    folder = shutil.copytree(delta, tmp_path / "delta")
+    first, second, third, *_ = sorted(projections())
+    truncated = basis_file(folder, first)
+    truncated.write_bytes(truncated.read_bytes()[:-1000])
+    flipped = bytearray(basis_file(folder, second).read_bytes())
+    flipped[-5] ^= 1
+    basis_file(folder, second).write_bytes(flipped)
+    basis_file(folder, third).unlink()
+    (folder / "manifest.json").unlink()
+    factor_pair(trio.base, trio.derivative, folder)
+    assert names == [first, second, third]
+    assert tables(folder) == tables(delta)
+    assert (folder / "manifest.json").read_bytes() == (delta / "manifest.json").read_bytes()
+
+
+def test_other_weights_are_never_taken_for_finished(trio, delta, tmp_path, monkeypatch):
+    names = factored_names(monkeypatch)
+    folder = shutil.copytree(delta, tmp_path / "delta")
+    other = changed(tmp_path, trio, lambda w: w[f"{NAME}.weight"].mul_(2))
+    factor_pair(trio.base, other, folder)
+    assert names == sorted(projections())
+
+
+def test_a_killed_run_goes_on(trio, delta, tmp_path):
+    """kill -9 after the third matrix; the next run does the rest and gives the same tables."""
+    folder = tmp_path / "delta"
+    slow = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from lowrank import delta\n"
+        "real = delta._factor_matrix\n"
+        "def slow(*given):\n"
+        "    result = real(*given); time.sleep(0.2); return result\n"
+        "delta._factor_matrix = slow\n"
+        "delta.factor_pair(*sys.argv[2:5])\n"
+    )
+    command = [sys.executable, "-c", slow, SCRIPTS, trio.base, trio.derivative, folder]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("basis/model*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("basis/model*")}
+    assert 3 <= len(done) < len(projections())
+    assert not (folder / "manifest.json").exists()
+
+    command = [sys.executable, SCRIPTS / "delta_svd.py", "--base", trio.base]
+    command += ["--derivative", trio.derivative, "--output", folder]
+    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert f"{len(done)} matrices finished earlier are taken over" in log
+    assert "14/14 matrices" in log
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in done.items())
+    assert tables(folder) == tables(delta)
+
+
+def test_bases_of_tensors_that_left_the_pair_go(trio, delta, tmp_path):
+    folder = shutil.copytree(delta, tmp_path / "delta")
+    save_file({"a": torch.ones(1)}, folder / "basis" / "not-ours.safetensors")
+    (folder / "basis" / ".model.layers.0.x.123.tmp.safetensors").write_bytes(b"half")
+    factor_pair(trio.base, trio.derivative, folder, leave_out=["model.layers.1.*"])
+    left = {path.name for path in (folder / "basis").iterdir()}
+    assert left == {"not-ours.safetensors"} | {
+        f"{name}.safetensors" for name in projections() if "layers.0" in name
+    }
+
+
+def test_the_manifest_says_what_was_compared(trio, delta):
+    manifest = json.loads((delta / "manifest.json").read_text())
+    assert set(manifest["matrices"]) == set(projections())
+    assert set(manifest["derivative"]["weights"]) == {
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    }
+    assert {"python", "torch", "numpy", "safetensors"} <= set(manifest["versions"])
+
+
+def test_pair_without_projections_is_refused(tmp_path):
+    weights = random_weights(0, tied=False)
+    plain = {name: w for name, w in weights.items() if "proj" not in name}
+    folder = write_checkpoint(tmp_path / "m", plain, config(False, "float32"))
+    with pytest.raises(InputError, match="seven projections"):
+        factor_pair(folder, folder, tmp_path / "delta")
