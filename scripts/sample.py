@@ -26,6 +26,7 @@ Example:
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -144,4 +145,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    status = run(main)
+    # Every file is whole by now; torch and vLLM would take seconds more to take themselves apart.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

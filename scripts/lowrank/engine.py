@@ -1,12 +1,15 @@
 """vLLM in this process: its environment, its start, and the loop that feeds it."""
 
+import gc
 import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from math import ceil
 from pathlib import Path
@@ -71,6 +74,10 @@ class Completion:
     name: str
     ids: tuple[int, ...]
     finish: str
+
+
+# Requests in, finished completions out, a list a step of the engine.
+Complete = Callable[[Iterable[Request]], Iterator[list[Completion]]]
 
 
 def prepare_environment(device: str, threads: int) -> None:
@@ -196,31 +203,59 @@ def _free_memory() -> int:
     return 4 * GIB
 
 
-def start(serving: Serving, sequences: int) -> "LLMEngine":
-    """A running engine for at most `sequences` completions.
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No garbage collection in the block: imports and a start make millions of objects and hardly
+    any garbage, and a fifth of their time goes into looking for it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def start(serving: Serving, sequences: int) -> Complete:
+    """A running engine for at most `sequences` completions: what turns requests into completions.
 
     InputError if vLLM refuses the model or was built for another device.
     """
     began = time.monotonic()
     prepare_environment(serving.device, serving.threads)
     config = read_config(serving.model, serving.max_model_len)
+    running = min(serving.max_num_seqs, sequences)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.platforms import current_platform
-    from vllm.v1.engine.llm_engine import LLMEngine
+    with collector_paused():
+        try:
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.llm_engine import LLMEngine
 
-    if current_platform.device_type != serving.device:
-        raise InputError(
-            f"--device is {serving.device}, but this vLLM runs on"
-            f" {current_platform.device_type or 'no device it finds'}; use the environment made"
-            f" for {serving.device}"
-        )
-    arguments: dict[str, Any] = {
+            if current_platform.device_type != serving.device:
+                raise InputError(
+                    f"--device is {serving.device}, but this vLLM runs on"
+                    f" {current_platform.device_type or 'no device it finds'}; use the environment"
+                    f" made for {serving.device}"
+                )
+            gc.freeze()
+            engine = LLMEngine.from_engine_args(EngineArgs(**arguments(serving, config, running)))
+        except InputError:
+            raise
+        except ValueError as error:  # pydantic's, and vLLM's own for what it cannot serve
+            raise InputError(f"{serving.model}: vLLM does not serve it ({error})") from error
+    print(f"engine up after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+    # Twice as many as run at once, so that a place that falls free is taken in the next step.
+    return partial(complete, engine, serving.adapter, 2 * running)
+
+
+def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[str, Any]:
+    """vLLM's EngineArgs for `running` completions at once."""
+    chosen: dict[str, Any] = {
         "model": str(serving.model),
         "dtype": serving.dtype,
         "max_model_len": serving.max_model_len,
-        "max_num_seqs": min(serving.max_num_seqs, sequences),
+        "max_num_seqs": running,
         "load_format": "safetensors",
         "trust_remote_code": False,
         # Token ids in and out: tokenizer, end tokens and sampling defaults are the
@@ -236,31 +271,24 @@ def start(serving: Serving, sequences: int) -> "LLMEngine":
         "use_tqdm_on_load": False,
     }
     if serving.device == "cpu":
-        arguments |= {
+        chosen |= {
             "enforce_eager": True,
             # With chunks, a request with a seed and half a prompt makes vLLM 0.32 turn its
             # generator back by an offset, which CPU generators do not have: it crashes.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(serving.max_model_len, 8192),
-            "kv_cache_memory_bytes": kv_cache_bytes(
-                serving, config, min(serving.max_num_seqs, sequences)
-            ),
+            "kv_cache_memory_bytes": kv_cache_bytes(serving, config, running),
         }
     else:
-        arguments["gpu_memory_utilization"] = serving.gpu_memory
+        chosen["gpu_memory_utilization"] = serving.gpu_memory
     if serving.adapter is not None:
-        arguments |= {"enable_lora": True, "max_lora_rank": adapter_rank(serving.adapter)}
-        arguments |= {"max_loras": 1}
-    try:
-        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
-    except ValueError as error:  # pydantic's, and vLLM's own for what it cannot serve
-        raise InputError(f"{serving.model}: vLLM does not serve it ({error})") from error
-    print(f"engine up after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
-    return engine
+        rank = adapter_rank(serving.adapter)
+        chosen |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
+    return chosen
 
 
 def complete(
-    engine: "LLMEngine", requests: Iterable[Request], adapter: Path | None, in_flight: int
+    engine: "LLMEngine", adapter: Path | None, in_flight: int, requests: Iterable[Request]
 ) -> Iterator[list[Completion]]:
     """Feed requests in their order, at most `in_flight` at once; yield what each step finished.
 

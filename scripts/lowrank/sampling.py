@@ -3,13 +3,13 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowrank import engine, prompts
-from lowrank.engine import Request, Serving
+from lowrank.engine import Complete, Request, Serving
 from lowrank.errors import InputError
 from lowrank.files import read_json, read_table, sha256, write_json, write_table
 from lowrank.journal import Journal, open_journal
@@ -73,7 +73,7 @@ class Prompt:
     max_tokens: int  # what may be generated: the job's, or less where the context ends sooner
 
 
-def sample(job: Job, start: Callable[[Serving, int], Any] = engine.start) -> None:
+def sample(job: Job, start: Callable[[Serving, int], Complete] = engine.start) -> None:
     """Make the job's table and, beside it, its provenance (<shard>.json).
 
     Completions go to <shard>.partial.jsonl as they finish; a job that was killed goes on from
@@ -90,7 +90,8 @@ def sample(job: Job, start: Callable[[Serving, int], Any] = engine.start) -> Non
     problems = read_problems(job.problems)
     versions = engine.versions()
     device = engine.device_name(serving.device)
-    tokenizer = prompts.load_tokenizer(job.tokenizer)
+    with engine.collector_paused():
+        tokenizer = prompts.load_tokenizer(job.tokenizer)
     ends = prompts.end_tokens(job.tokenizer, tokenizer)
     asked = [make_prompt(job, tokenizer, config, *problem) for problem in problems]
     made_of = determinants(job, versions, ends, asked)
@@ -120,7 +121,7 @@ def check_numbers(job: Job) -> None:
     """InputError for a number outside its range, named as the command line names it."""
     serving = job.serving
     wanted = {
-        "--first": (job.first, 0 <= job.first, "0 or more"),
+        "--first": (job.first, job.first >= 0, "0 or more"),
         "--count": (job.count, job.count >= 1, "1 or more"),
         "--temperature": (job.temperature, job.temperature >= 0, "0 (greedy) or more"),
         "--top-p": (job.top_p, 0 < job.top_p <= 1, "above 0, at most 1"),
@@ -282,17 +283,16 @@ def make(
     ends: list[int],
     missing: dict[str, tuple[tuple[str, int], Request]],
     journal: Journal,
-    start: Callable[[Serving, int], Any],
+    start: Callable[[Serving, int], Complete],
 ) -> None:
     """Start an engine and have it make what is missing, each completion into the journal."""
-    running = start(job.serving, len(missing))
+    complete = start(job.serving, len(missing))
     total = len(journal.done) + len(missing)
     progress = Progress(total, "completions", done=len(journal.done))
     dropped = {*ends, tokenizer.pad_token_id}
     tokens, began = 0, time.monotonic()
-    requests: Iterable[Request] = (request for _, request in missing.values())
-    steps = engine.complete(running, requests, job.serving.adapter, 2 * job.serving.max_num_seqs)
-    for finished in steps:
+    requests = (request for _, request in missing.values())
+    for finished in complete(requests):
         for completion in finished:
             text = prompts.completion_text(tokenizer, completion.ids, dropped)
             key, _ = missing[completion.name]
