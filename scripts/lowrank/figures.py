@@ -6,6 +6,7 @@ seaborn's colour-blind palette; lines also differ in dash or marker wherever the
 Ink, grid and paper are three fixed colours, so that a page can swap them for its own (dark mode).
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -253,8 +254,8 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
 def fidelity(table: pd.DataFrame) -> Figure:
     """How much of the meant change survived the cast to the served dtype, a row a variant.
 
-    table: label, other, unchanged (share of entries left at the base's value), error (relative
-    error of the stored change); both in 0..; one row a variant, drawn top to bottom.
+    table: label, other, relative_error (of the stored change), left_at_base (share of the entries
+    meant to change that did not); one row a variant, drawn top to bottom.
     """
     at = np.arange(len(table))[::-1]
     with mpl.rc_context(STYLE):
@@ -263,13 +264,13 @@ def fidelity(table: pd.DataFrame) -> Figure:
         left, right = figure.subplots(1, 2, sharey=True)
         colours = [OTHER.get(other, (GREY, "D", "-"))[0] for other in table["other"]]
         for axes, column, title in (
-            (left, "error", "Relative error of the stored change"),
-            (right, "unchanged", "Entries left at the base's value"),
+            (left, "relative_error", "Relative error of the stored change"),
+            (right, "left_at_base", "Entries left at the base's value"),
         ):
             axes.hlines(at, 0, table[column], color=colours, linewidth=1.4)
             axes.scatter(table[column], at, color=colours, s=30, zorder=3)
             axes.set_title(title)
-            axes.set_xlim(0, max(1.0, float(table[column].max()) * 1.05))
+            axes.set_xlim(0, max(1.0, float(table[column].fillna(0).max()) * 1.05))
             axes.set_ylim(-0.6, len(table) - 0.4)
             axes.grid(visible=False, axis="y")
         left.set_yticks(at, table["label"])
@@ -314,3 +315,22 @@ def _depth_legend(axes: Axes, layers: list[int], depth) -> None:
         for i in shown
     ]
     axes.legend(handles=handles, loc="center")
+
+
+def inline(svg: str, prefix: str) -> str:
+    """An SVG of `save` made fit to stand in a page: scalable, in the page's colours and fonts.
+
+    Identifiers get `prefix`, so that figures on one page do not share any; numbers are rounded
+    to 1/100 pt; ink, grid and paper become the page's CSS variables.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', svg, count=1)
+    svg = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
+    svg = re.sub(r" \n(?=[MLzQC])|\n(?=[MLQCz])", " ", svg)
+    for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "rule"), (PAPER, "paper")):
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg

@@ -1,0 +1,126 @@
+"""Everything the report shows, read from the files of the phases before it.
+
+What is read follows from the resolved experiment alone, never from what lies in a folder, so
+that leftovers of removed ranks cannot show. Whatever is missing is an InputError naming it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lowrank.errors import InputError
+from lowrank.files import read_json, read_table
+
+NEEDED = (
+    "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
+    "benchmarks", "samples", "samples_per_shard", "maj_k", "repeats", "seed", "margin",
+    "serve_dtype", "sampling",
+)  # fmt: skip
+SPECTRUM = ("tensor", "layer", "module", "index", "sigma")
+METRICS = (
+    "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
+    "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
+)  # fmt: skip
+GRADES = ("problem_id", "sample", "answer", "correct")
+SAMPLES = ("problem_id", "sample", "completion", "completion_tokens", "finish_reason")
+PUBLISHED = ("benchmark", "model", "metric", "k", "value", "source", "note")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was asked and everything that was found."""
+
+    experiment: dict[str, Any]
+    results: Path
+    spectra: dict[str, pd.DataFrame]  # delta -> a row a singular value
+    summaries: dict[str, pd.DataFrame]  # delta -> a row a matrix
+    delta_manifests: dict[str, dict[str, Any]]
+    model_manifests: dict[str, dict[str, Any]]  # every model of the experiment
+    variant_manifests: dict[str, dict[str, Any]]
+    fidelity: dict[str, dict[str, Any]]  # variant -> fidelity.json
+    adapters: dict[int, dict[str, Any]]  # rank -> adapter.json
+    metrics: pd.DataFrame  # all models and benchmarks, in the experiment's order
+    grades: dict[tuple[str, str], pd.DataFrame]  # (benchmark, model)
+    provenance: dict[tuple[str, str], list[dict[str, Any]]]  # (benchmark, model) -> a shard each
+    published: pd.DataFrame | None
+
+    @property
+    def sampled(self) -> list[str]:
+        """The references, then the variants."""
+        return [*self.experiment["references"], *self.experiment["variants"]]
+
+    def label(self, model: str) -> str:
+        """What a person calls a model or variant."""
+        if model in self.experiment["variants"]:
+            variant = self.experiment["variants"][model]
+            return f"r = {variant['rank']}, {variant['other']}"
+        return self.experiment["models"][model].get("label", model)
+
+    def delta_label(self, delta: str) -> str:
+        """A delta by its two models."""
+        pair = self.experiment["deltas"][delta]
+        return f"{self.label(pair['base'])} → {self.label(pair['derivative'])}"
+
+
+def shards(experiment: dict[str, Any]) -> list[str]:
+    """Names of the pool's shards, first-last sample of every problem, both inclusive."""
+    size = experiment["samples_per_shard"]
+    starts = range(0, experiment["samples"], size)
+    return [f"{start:04d}-{start + size - 1:04d}" for start in starts]
+
+
+def read_experiment(path: str | Path) -> dict[str, Any]:
+    """The resolved experiment; InputError names a key that is missing."""
+    experiment = read_json(path)
+    missing = [key for key in NEEDED if key not in experiment]
+    if missing:
+        raise InputError(
+            f"{path}: lacks {', '.join(missing)}; the workflow writes this file for its report,"
+            " let it make it anew"
+        )
+    return experiment
+
+
+def gather(experiment: dict[str, Any], results: Path) -> Evidence:
+    """Read everything below `results` that the experiment's report shows."""
+    benchmarks, models = list(experiment["benchmarks"]), experiment["models"]
+    variants, deltas = experiment["variants"], experiment["deltas"]
+    sampled = [*experiment["references"], *variants]
+    pairs = [(benchmark, model) for benchmark in benchmarks for model in sampled]
+    adapters = results / "adapters" / experiment["delta"]
+    ranks = sorted({v["rank"] for v in variants.values() if v.get("kind") == "lowrank"})
+    published = experiment.get("published")
+    return Evidence(
+        experiment=experiment,
+        results=results,
+        spectra={d: table(results / f"delta/{d}/spectrum.parquet", SPECTRUM) for d in deltas},
+        summaries={d: table(results / f"delta/{d}/summary.parquet", SPECTRUM[:3]) for d in deltas},
+        delta_manifests={d: read_json(results / f"delta/{d}/manifest.json") for d in deltas},
+        model_manifests={m: read_json(results / f"models/{m}/manifest.json") for m in models},
+        variant_manifests={v: read_json(results / f"variants/{v}/manifest.json") for v in variants},
+        fidelity={v: read_json(results / f"variants/{v}/fidelity.json") for v in variants},
+        adapters={rank: read_json(adapters / f"r{rank}/adapter.json") for rank in ranks},
+        metrics=pd.concat(
+            [table(results / f"metrics/{b}/{m}.csv", METRICS) for b, m in pairs], ignore_index=True
+        ),
+        grades={(b, m): table(results / f"grades/{b}/{m}.parquet", GRADES) for b, m in pairs},
+        provenance={
+            (b, m): [read_json(results / f"samples/{b}/{m}/{s}.json") for s in shards(experiment)]
+            for b, m in pairs
+        },
+        published=table(published, PUBLISHED) if published else None,
+    )
+
+
+def table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table and see that it has `columns`; InputError names those it lacks."""
+    content = read_table(path)
+    missing = [column for column in columns if column not in content.columns]
+    if missing:
+        raise InputError(
+            f"{path}: lacks the column {', '.join(missing)}; it has {', '.join(content.columns)}"
+        )
+    return content

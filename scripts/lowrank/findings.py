@@ -1,0 +1,347 @@
+"""What the report says: tables for the eye and sentences made from the numbers.
+
+Nothing here reads or writes a file. A table is a dictionary for the template: heads, optional
+groups over them, rows of cells (text, and a smaller text under it).
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lowrank.errors import InputError
+from lowrank.evidence import Evidence
+
+DASH, TIMES, PLUS_MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
+
+
+def cell(text: str = "", under: str = "") -> dict[str, str]:
+    """One cell of a table."""
+    return {"text": text, "under": under}
+
+
+def row(*cells: str | dict[str, str], kind: str = "") -> dict[str, Any]:
+    """One row of a table; `kind` is its class on the page."""
+    return {"cells": [c if isinstance(c, dict) else cell(c) for c in cells], "kind": kind}
+
+
+def grid(
+    heads: list[str],
+    rows: list[dict[str, Any]],
+    groups: list[tuple[str, int]] | None = None,
+    caption: str = "",
+    kind: str = "",
+) -> dict[str, Any]:
+    """A table; groups: (name, how many columns) over the heads; `kind` is its class."""
+    named = [{"name": name, "span": span} for name, span in groups or [] if span]
+    return {"heads": heads, "rows": rows, "groups": named, "caption": caption, "kind": kind}
+
+
+def fraction(value: float, places: int = 3) -> str:
+    """An accuracy as a fraction; a dash where there is none."""
+    return f"{value:.{places}f}" if np.isfinite(value) else DASH
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, with a decimal where it is small or nearly whole."""
+    if not np.isfinite(share):
+        return DASH
+    return f"{share:.1%}" if share < 0.1 or 0.99 < share < 1 else f"{share:.0%}"
+
+
+def size(value: float) -> str:
+    """A norm or a ratio with three digits."""
+    return f"{value:.3g}" if np.isfinite(value) else DASH
+
+
+def interval(low: float, high: float) -> str:
+    """An interval of accuracies; nothing where there is none."""
+    return f"{low:.3f} {DASH} {high:.3f}" if np.isfinite(low) and np.isfinite(high) else ""
+
+
+def spread(sd: float) -> str:
+    """A standard deviation as it stands under a value; nothing where there is none."""
+    return f"{PLUS_MINUS} {sd:.3f}" if np.isfinite(sd) else ""
+
+
+def listed(words: list[str]) -> str:
+    """a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def measure(
+    found: Evidence, benchmark: str, model: str, metric: str, estimator: str, k: int
+) -> pd.Series:
+    """The one row of the metrics tables that gives a measure; InputError if there is none."""
+    table = found.metrics
+    at = (table["benchmark"] == benchmark) & (table["model"] == model) & (table["k"] == k)
+    rows = table[at & (table["metric"] == metric) & (table["estimator"] == estimator)]
+    if len(rows) != 1:
+        raise InputError(
+            f"{found.results}/metrics/{benchmark}/{model}.csv: {len(rows)} rows of metric {metric}"
+            f" at k = {k}, estimator {estimator}; one expected, run the metrics again"
+        )
+    return rows.iloc[0]
+
+
+def ordered_models(found: Evidence) -> list[str]:
+    """Models as the results table lists them: variants, derivative, base, other references."""
+    experiment = found.experiment
+    first = [experiment["derivative"], experiment["base"]]
+    others = [name for name in experiment["references"] if name not in first]
+    return [*experiment["variants"], *first, *others]
+
+
+def results_frame(found: Evidence, benchmark: str) -> pd.DataFrame:
+    """The results table in the post's layout as numbers, one row a model; what results.csv holds.
+
+    Columns: benchmark, model, label; of every k avg_maj@k (the post's protocol), its sd over the
+    redraws and its published value, and maj@k (exact); mean accuracy. The exact figures have the
+    interval for problems like these (_low, _high) and the one for these problems, other traces
+    (_traces_low, _traces_high).
+    """
+    rows = []
+    for model in ordered_models(found):
+        line: dict[str, Any] = {"benchmark": benchmark, "model": model, "label": found.label(model)}
+        for k in found.experiment["maj_k"]:
+            drawn = measure(found, benchmark, model, "maj", "protocol", k)
+            line |= {f"avg_maj@{k}": drawn["value"], f"avg_maj@{k}_sd": drawn["repeats_sd"]}
+            line[f"avg_maj@{k}_published"] = published_value(found, benchmark, model, k)
+        exact = {f"maj@{k}": ("maj", k) for k in found.experiment["maj_k"]}
+        for name, (metric, k) in {**exact, "mean": ("mean", 1)}.items():
+            values = measure(found, benchmark, model, metric, "exact", k)
+            line |= {
+                name: values["value"],
+                f"{name}_low": values["problems_low"],
+                f"{name}_high": values["problems_high"],
+                f"{name}_traces_low": values["traces_low"],
+                f"{name}_traces_high": values["traces_high"],
+            }
+        rows.append(line)
+    return pd.DataFrame(rows)
+
+
+def published_value(found: Evidence, benchmark: str, model: str, k: int) -> float:
+    """The post's Avg Maj@k of a model; NaN where it has none."""
+    table = found.published
+    if table is None:
+        return float("nan")
+    at = (table["benchmark"] == benchmark) & (table["model"] == model)
+    values = table.loc[at & (table["metric"] == "avg_maj") & (table["k"] == k), "value"]
+    return float(values.iloc[0]) if len(values) else float("nan")
+
+
+def results_table(found: Evidence, frame: pd.DataFrame) -> dict[str, Any]:
+    """The results table of one benchmark: votes, mean, published rows under ours."""
+    ks = found.experiment["maj_k"]
+    rows, block = [], None
+    for line in frame.to_dict("records"):
+        variant = found.experiment["variants"].get(line["model"])
+        kind = "" if variant else "reference"
+        here = variant["other"] if variant else "references"
+        if block not in (None, here):
+            kind += " apart"
+        block = here
+        cells = [cell(line["label"])]
+        cells += [cell(fraction(line[f"avg_maj@{k}"]), spread(line[f"avg_maj@{k}_sd"])) for k in ks]
+        for name in [*(f"maj@{k}" for k in ks), "mean"]:
+            under = interval(line[f"{name}_low"], line[f"{name}_high"])
+            cells.append(cell(fraction(line[name]), under))
+        rows.append(row(*cells, kind=kind.strip()))
+        published = [line[f"avg_maj@{k}_published"] for k in ks]
+        if np.isfinite(published).any():
+            empty = [""] * (len(ks) + 1)
+            rows.append(row("published", *map(fraction, published), *empty, kind="published"))
+    heads = ["model", *(f"Avg Maj@{k}" for k in ks), *(f"Maj@{k}" for k in ks), "mean accuracy"]
+    groups = [
+        ("", 1),
+        ("the post's protocol, sd of its redraws", len(ks)),
+        ("exact, with 95 % interval for problems like these", len(ks) + 1),
+    ]
+    return grid(heads, rows, groups, kind="results")
+
+
+def anchors_table(found: Evidence, benchmark: str) -> dict[str, Any] | None:
+    """Published figures of the sampled models that are not the post's; None if there are none."""
+    table = found.published
+    if table is None:
+        return None
+    at = (table["benchmark"] == benchmark) & (table["metric"] != "avg_maj")
+    lines = table[at & table["model"].isin(found.sampled)]
+    if lines.empty:
+        return None
+    rows = []
+    for line in lines.to_dict("records"):
+        votes = f"Maj@{int(line['k'])}" if np.isfinite(line["k"]) else "mean accuracy"
+        label = found.label(line["model"])
+        rows.append(row(label, votes, fraction(line["value"]), line["source"], line["note"]))
+    heads = ["model", "measure", "value", "source", "note"]
+    return grid(heads, rows, caption="Published elsewhere", kind="words")
+
+
+def energy_at(spectrum: pd.DataFrame, rank: int) -> float:
+    """Share of the squared norm of all matrices together that their top `rank` directions hold."""
+    energy = spectrum["sigma"].to_numpy(np.float64) ** 2
+    total = energy.sum()
+    top = energy[spectrum["index"].to_numpy() < rank].sum()
+    return float(top / total) if total > 0 else float("nan")
+
+
+def ranks_of(found: Evidence) -> list[int]:
+    """The ranks kept by the experiment's variants, ascending."""
+    kept = (v for v in found.experiment["variants"].values() if v.get("kind") == "lowrank")
+    return sorted({v["rank"] for v in kept})
+
+
+def deltas_frame(found: Evidence) -> pd.DataFrame:
+    """summary.parquet of every delta with the energy kept at each rank; what deltas.csv holds."""
+    parts = []
+    for delta, summary in found.summaries.items():
+        grouped = dict(list(found.spectra[delta].groupby("tensor", sort=False)))
+        part = summary.copy()
+        part.insert(0, "delta", delta)
+        for rank in ranks_of(found):
+            part[f"energy_r{rank}"] = [energy_at(grouped[t], rank) for t in part["tensor"]]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def modules_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """A delta module by module: pooled norms, medians over layers, pooled energy at each rank."""
+    ranks, spectrum = ranks_of(found), found.spectra[delta]
+    rows = []
+    here = frame[frame["delta"] == delta]
+    for module, lines in [*here.groupby("module", sort=False), ("all", here)]:
+        pooled = spectrum if module == "all" else spectrum[spectrum["module"] == module]
+        base = np.sqrt(np.sum((lines["frobenius"] / lines["relative_frobenius"]) ** 2))
+        norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
+        shapes = sorted(
+            {f"{r} {TIMES} {c}" for r, c in zip(lines["rows"], lines["columns"], strict=True)}
+        )
+        numbers = [norm, norm / base, lines["sigma_1"].max(), lines["stable_rank"].median()]
+        kept = [percent(energy_at(pooled, rank)) for rank in ranks]
+        shape = shapes[0] if len(shapes) == 1 else ""
+        cells = [module, str(len(lines)), shape, *map(size, numbers)]
+        cells += [str(int(lines["rank_90"].median())), *kept]
+        rows.append(row(*cells, kind="total" if module == "all" else ""))
+    heads = ["module", "matrices", "shape", "‖D‖", "‖D‖ / ‖W‖", "largest σ₁", "stable rank",
+             "rank for 90 %", *(f"r = {rank}" for rank in ranks)]  # fmt: skip
+    groups = [("", 8), ("share of ‖D‖² kept", len(ranks))]
+    return grid(heads, rows, groups)
+
+
+def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """A delta matrix by matrix."""
+    ranks = ranks_of(found)
+    rows = [
+        row(
+            line["tensor"].removeprefix("model.").removesuffix(".weight"), size(line["frobenius"]),
+            size(line["relative_frobenius"]), size(line["sigma_1"]), size(line["sigma_1_ratio"]),
+            size(line["stable_rank"]), size(line["entropy_rank"]),
+            *(str(int(line[f"rank_{share}"])) for share in (50, 90, 99)),
+            *(percent(line[f"energy_r{rank}"]) for rank in ranks),
+        )
+        for line in frame[frame["delta"] == delta].to_dict("records")
+    ]  # fmt: skip
+    heads = ["matrix", "‖D‖", "‖D‖ / ‖W‖", "σ₁(D)", "σ₁(D) / σ₁(W)", "stable rank", "entropy rank",
+             "50 %", "90 %", "99 %", *(f"r = {rank}" for rank in ranks)]  # fmt: skip
+    groups = [
+        ("", 7),
+        ("rank for a share of ‖D‖²", 3),
+        ("share of ‖D‖² kept", len(ranks)),
+    ]
+    return grid(heads, rows, groups)
+
+
+def accuracy_points(
+    found: Evidence, results: pd.DataFrame, benchmark: str
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """What figures.accuracy_by_rank draws: points of the variants, levels of the references."""
+    columns = {"mean accuracy": "mean"}
+    columns |= {f"Maj@{k}": f"maj@{k}" for k in found.experiment["maj_k"][-1:]}
+    variants = found.experiment["variants"]
+    points, levels = [], []
+    # The derivative is drawn last: its interval is the band.
+    ranked = [*found.experiment["references"]]
+    ranked.sort(
+        key=lambda name: (name == found.experiment["derivative"], name == found.experiment["base"])
+    )
+    here = results[results["benchmark"] == benchmark].set_index("model")
+    for name, column in columns.items():
+        for model in [*variants, *ranked]:
+            line = here.loc[model]
+            point = {"measure": name, "value": line[column], "low": line[f"{column}_low"]}
+            point["high"] = line[f"{column}_high"]
+            if model in variants:
+                variant = variants[model]
+                points.append(point | {"rank": variant["rank"], "other": variant["other"]})
+            else:
+                levels.append(point | {"label": found.label(model)})
+    return pd.DataFrame(points), pd.DataFrame(levels), list(columns)
+
+
+def fidelity_frame(found: Evidence) -> pd.DataFrame:
+    """fidelity.json of every variant, over all tensors and by role; what fidelity.csv holds."""
+    rows = []
+    for name, content in found.fidelity.items():
+        for scope, numbers in {"all": content["all"], **content["roles"]}.items():
+            variant = {"variant": name, "label": found.label(name)}
+            variant["other"] = found.experiment["variants"][name]["other"]
+            rows.append({**variant, "dtype": content["dtype"], "scope": scope, **numbers})
+    frame = pd.DataFrame(rows)
+    numbers = ["relative_error", "left_at_base", "cosine"]
+    frame[numbers] = frame[numbers].astype(float)  # null where no change was meant
+    return frame
+
+
+def fidelity_table(found: Evidence, frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """What of the meant change was stored, beside the accuracy it gave."""
+    fidelity = frames["fidelity"].set_index(["variant", "scope"])
+    results = frames["results"].set_index(["benchmark", "model"])
+    benchmarks = found.experiment["benchmarks"]
+    rows = []
+    for name in found.experiment["variants"]:
+        cells = [found.label(name)]
+        for scope in ("projection", "all"):
+            line = fidelity.loc[(name, scope)]
+            cells += [
+                size(line["relative_error"]),
+                percent(line["left_at_base"]),
+                size(line["cosine"]),
+            ]
+        cells += [fraction(results.loc[(b, name), "mean"]) for b in benchmarks]
+        rows.append(row(*cells))
+    heads = ["variant", *(["relative error", "left at base", "cosine"] * 2)]
+    heads += [entry.get("label", name) for name, entry in benchmarks.items()]
+    groups = [
+        ("", 1),
+        ("projections", 3),
+        ("all tensors", 3),
+        ("mean accuracy", len(benchmarks)),
+    ]
+    return grid(heads, rows, groups)
+
+
+def comparisons_frame(found: Evidence) -> pd.DataFrame:
+    """Every variant against base and derivative, paired by problem; what comparisons.csv holds."""
+    try:
+        from lowrank.comparisons import compare
+    except ImportError:
+        return pd.DataFrame(columns=["benchmark", "model", "reference"])
+
+    experiment = found.experiment
+    parts = []
+    for benchmark in experiment["benchmarks"]:
+        grades = {model: found.grades[benchmark, model] for model in found.sampled}
+        references = [experiment["base"], experiment["derivative"]]
+        part = compare(
+            grades, references, experiment["maj_k"], experiment["margin"], experiment["seed"]
+        )
+        part.insert(0, "benchmark", benchmark)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def verdict_tables(found: Evidence, comparisons: pd.DataFrame) -> list[dict[str, Any]]:
+    """The comparisons as the page shows them."""
+    return []

@@ -1,0 +1,205 @@
+"""The report's sentences, made from the numbers: what was asked and found, how sure it is."""
+
+import numpy as np
+import pandas as pd
+
+from lowrank.evidence import Evidence
+from lowrank.findings import (
+    PLUS_MINUS,
+    TIMES,
+    energy_at,
+    fraction,
+    listed,
+    measure,
+    percent,
+    ranks_of,
+)
+
+OTHERS = "embeddings, head and norms"
+
+ACCURACY = (
+    "Accuracy against the rank kept. Points: variants; bars: 95 % intervals over problems. Level"
+    " lines: the models themselves, the grey band being the derivative's interval. Intervals of"
+    " the same problems overlap far more than paired differences vary: see the verdicts."
+)
+SPECTRUM = (
+    "Singular values of the difference of the two models' weights, a line a matrix, coloured by"
+    " module. Left: divided by the matrix's largest. Right: as they are."
+)
+BY_MODULE = "The normalised singular values again, module by module, coloured by layer."
+ENERGY = (
+    "Share of each delta's squared norm that its top r directions hold. Line: the median matrix;"
+    " band: from the lowest to the highest matrix; dotted: the ranks that were kept."
+)
+FIDELITY = "What became of the change meant for the projections when the variant was stored."
+
+
+def asked(found: Evidence) -> list[str]:
+    """The question, what was kept, how it was read."""
+    experiment, sampling = found.experiment, found.experiment["sampling"]
+    base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
+    ranks = [str(rank) for rank in ranks_of(found)]
+    others = {v["other"] for v in experiment["variants"].values()}
+    kept = {
+        "copy": f"their {OTHERS} copied from {derivative}",
+        "keep": f"left as in {base}",
+    }
+    ways = listed([kept[other] for other in ("copy", "keep") if other in others]).replace(
+        " and left", " or left"
+    )
+    benchmarks = listed(
+        [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
+    )
+    votes = listed([str(k) for k in experiment["maj_k"]])
+    question = experiment.get("question") or (
+        f"How much of what training changed between {base} and {derivative} is low-rank, and does"
+        " the model keep its reasoning when only that part is kept?"
+    )
+    return [
+        question,
+        f"Every projection matrix of {derivative} minus that of {base} was factored, D = U S V, and"
+        f" cut to its top {listed(ranks)} directions; that was added back to {base}, biases"
+        f" from {derivative}, {ways}, stored as {experiment['serve_dtype']}. Each model answered"
+        f" {benchmarks} {experiment['samples']} times a problem at temperature"
+        f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}. Read are the mean accuracy"
+        f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
+        f" protocol, the mean of {experiment['repeats']} random draws.",
+    ]
+
+
+def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
+    """How concentrated the deltas are, and which ranks were more than a matrix has."""
+    experiment = found.experiment
+    said = []
+    for delta in experiment["deltas"]:
+        lines = frame[frame["delta"] == delta]
+        weight = np.sqrt(np.sum((lines["frobenius"] / lines["relative_frobenius"]) ** 2))
+        norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
+        said.append(
+            f"{found.delta_label(delta)}: {len(lines)} matrices, together {norm / weight:.2%} of"
+            f" the weights' norm; largest singular value {lines['sigma_1'].max():.3g}; half the"
+            f" matrices have a stable rank under {lines['stable_rank'].median():.1f} and 90 % of"
+            f" their squared norm within {int(lines['rank_90'].median())} directions of"
+            f" {int(lines[['rows', 'columns']].min(axis=1).median())}."
+        )
+    return [*said, *capped(found, frame)]
+
+
+def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
+    """Which ranks exceed a matrix's smaller side, in words; nothing where none does."""
+    lines = frame[frame["delta"] == found.experiment["delta"]]
+    side = lines[["rows", "columns"]].min(axis=1)
+    said = []
+    for rank in ranks_of(found):
+        for short, these in lines[side <= rank].groupby(side[side <= rank]):
+            modules = listed(list(dict.fromkeys(these["module"])))
+            count = f"all {len(lines)}" if len(these) == len(lines) else f"{len(these)}"
+            how = "capped at it" if short < rank else "not a truncation there"
+            said.append(
+                f"Rank {rank} is {how}: {count} matrices ({modules}) have a smaller side of"
+                f" {short}, so their whole delta is kept."
+            )
+    return said
+
+
+def served(found: Evidence) -> list[str]:
+    """How much of the meant change the cast to the served dtype left."""
+    dtype = found.experiment["serve_dtype"]
+    return [
+        f"A variant is stored as {dtype}. Where an update is smaller than half a step of that"
+        " format, the stored weight stays at the base's value and the update is lost. What was"
+        " stored is therefore compared with what was meant, weight by weight: the relative error of"
+        " (stored minus base) against the meant change, the share of changed entries that the cast"
+        " left at the base's value, and the cosine between the two."
+    ]
+
+
+def benchmark_label(found: Evidence, benchmark: str) -> str:
+    """A benchmark as people call it, with its size."""
+    problems = found.grades[benchmark, found.experiment["base"]]["problem_id"].nunique()
+    label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
+    return f"{label} · {problems} problems {TIMES} {found.experiment['samples']} completions"
+
+
+def results_note(found: Evidence, benchmark: str) -> str:
+    """What the columns of the results table are, in short."""
+    return (
+        f"Avg Maj@k: k completions a problem drawn from the pool, majority vote, mean of"
+        f" {found.experiment['repeats']} draws, as in the post. Maj@k: the expectation of that over"
+        " every possible draw, ties split evenly, computed exactly."
+    )
+
+
+def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
+    """The answer in a sentence each: how low-rank, how accurate, how sure."""
+    experiment = found.experiment
+    delta, lowest = experiment["delta"], ranks_of(found)[0]
+    order = sorted(experiment["deltas"], key=lambda name: name != delta)
+    shares = [
+        f"{percent(energy_at(found.spectra[name], lowest))} of the change {found.delta_label(name)}"
+        for name in order
+    ]
+    low_rank = f"The top {lowest} directions of every matrix hold {' but '.join(shares[:1])}"
+    if shares[1:]:
+        low_rank += f", and {listed(shares[1:])}"
+    said = [f"{low_rank}, by squared norm."]
+    for benchmark in experiment["benchmarks"]:
+        said += _accuracy(found, benchmark)
+        said += verdict_sentence(found, frames["comparisons"], benchmark)
+    return said
+
+
+def _accuracy(found: Evidence, benchmark: str) -> list[str]:
+    """What the lowest rank reaches on a benchmark, between base and derivative."""
+    experiment = found.experiment
+    lowest = ranks_of(found)[0]
+    base, derivative = experiment["base"], experiment["derivative"]
+    below = measure(found, benchmark, base, "mean", "exact", 1)["value"]
+    above = measure(found, benchmark, derivative, "mean", "exact", 1)["value"]
+    reached = []
+    for name, variant in experiment["variants"].items():
+        if variant["rank"] == lowest:
+            value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
+            gain = (value - below) / (above - below) if above - below >= 0.02 else np.nan
+            share = f", {gain:.0%} of the gain" if np.isfinite(gain) else ""
+            how = {"copy": "copied", "keep": "kept"}[variant["other"]]
+            reached.append(f"{fraction(value)} with {OTHERS} {how}{share}")
+    label = experiment["benchmarks"][benchmark].get("label", benchmark)
+    return [
+        f"With rank {lowest} alone mean accuracy on {label} is {'; '.join(reached)};"
+        f" {found.label(derivative)} has {fraction(above)}, {found.label(base)} {fraction(below)}."
+    ]
+
+
+def verdict_sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> list[str]:
+    """What the paired tests say of the variants against the derivative."""
+    return []
+
+
+def uncertainty(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
+    """What these numbers can and cannot tell, with the sizes that decide it."""
+    experiment = found.experiment
+    said = []
+    for benchmark in experiment["benchmarks"]:
+        above, below = (
+            found.grades[benchmark, experiment[side]].groupby("problem_id")["correct"].mean()
+            for side in ("derivative", "base")
+        )
+        count = len(above)
+        error = float((above - below).std(ddof=1) / np.sqrt(count)) if count > 1 else np.nan
+        said.append(
+            f"{benchmark_label(found, benchmark).split(' · ')[0]} has {count} problems, and the"
+            f" problem is the unit: {experiment['samples']} completions of one problem are not"
+            f" {experiment['samples']} witnesses. One problem more or less is {1 / count:.3f} of"
+            f" accuracy. The difference between {found.label(experiment['derivative'])} and"
+            f" {found.label(experiment['base'])}, paired by problem, has a standard error of"
+            f" {error:.3f}; a true difference of less than about {2.8 * error:.3f} would be missed"
+            " more than one time in five by a test at the 5 % level."
+        )
+    said.append(
+        f"The small {PLUS_MINUS} under the post's protocol is the spread over"
+        f" {experiment['repeats']} re-draws from one and the same pool. It is Monte-Carlo noise of"
+        " the way of counting, which the exact columns do not have; it says nothing about other"
+        " completions or other problems and is not a confidence interval."
+    )
+    return said

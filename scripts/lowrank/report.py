@@ -1,0 +1,163 @@
+"""The report: one self-contained page, its figures and its tables, from an experiment's results.
+
+The same results give the same bytes: nothing holds a date, and all identifiers are salted alike.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lowrank import appendix, findings, prose
+from lowrank.evidence import Evidence, gather, read_experiment
+from lowrank.files import whole_file, write_table
+
+TEMPLATE = Path(__file__).parents[2] / "workflow/report/template.html.j2"
+
+
+def outputs(experiment: dict[str, Any]) -> list[str]:
+    """Every file that `build` writes, relative to the report's folder; known before anything runs.
+
+    experiment: the resolved experiment (or anything with its keys benchmarks and deltas).
+    """
+    stems = [f"accuracy-by-rank-{benchmark}" for benchmark in experiment["benchmarks"]]
+    for delta in experiment["deltas"]:
+        stems += [f"spectrum-{delta}", f"spectrum-modules-{delta}"]
+    stems += ["energy", "fidelity"]
+    tables = ["results", "metrics", "comparisons", "deltas", "fidelity"]
+    return [
+        "report.html",
+        *(f"figures/{stem}.{suffix}" for stem in stems for suffix in ("svg", "png")),
+        *(f"tables/{table}.csv" for table in tables),
+    ]
+
+
+def build(experiment_file: str | Path, results: str | Path, output: str | Path) -> Path:
+    """Write the report of an experiment below `output`; returns the page's path.
+
+    experiment_file: the resolved experiment, JSON. results: the folder of the phases' results.
+    The page is written last, when everything it shows is there.
+    Raises InputError for a missing or unfit file, naming it.
+    """
+    output = Path(output)
+    found = gather(read_experiment(experiment_file), Path(results))
+    frames = _frames(found)
+    for name, frame in frames.items():
+        write_table(output / f"tables/{name}.csv", frame)
+    drawn = _draw(found, frames, output / "figures")
+    page = render(_content(found, frames, drawn))
+    path = output / "report.html"
+    with whole_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def render(content: dict[str, Any]) -> str:
+    """The page; every text is escaped, figures alone are taken as markup."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    environment.filters["typeset"] = lambda text: text.replace(
+        "'", "\N{RIGHT SINGLE QUOTATION MARK}"
+    )
+    return environment.get_template(TEMPLATE.name).render(content)
+
+
+def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
+    """The report's tables by name, as they are written below tables/."""
+    benchmarks = found.experiment["benchmarks"]
+    results = [findings.results_frame(found, benchmark) for benchmark in benchmarks]
+    return {
+        "results": pd.concat(results, ignore_index=True),
+        "metrics": found.metrics,
+        "comparisons": findings.comparisons_frame(found),
+        "deltas": findings.deltas_frame(found),
+        "fidelity": findings.fidelity_frame(found),
+    }
+
+
+def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
+    """Draw and save every figure; returns stem -> SVG for the page."""
+    # seaborn and matplotlib take seconds to import; whoever only asks for `outputs` has no need.
+    from lowrank import figures
+
+    experiment = found.experiment
+    made = {
+        f"accuracy-by-rank-{benchmark}": figures.accuracy_by_rank(
+            *findings.accuracy_points(found, frames["results"], benchmark)
+        )
+        for benchmark in experiment["benchmarks"]
+    }
+    for delta, spectrum in found.spectra.items():
+        made[f"spectrum-{delta}"] = figures.spectra(spectrum)
+        made[f"spectrum-modules-{delta}"] = figures.spectra_by_module(spectrum)
+    # The delta in question first, in the colour that stands out.
+    order = sorted(experiment["deltas"], key=lambda delta: delta != experiment["delta"])
+    deltas = {found.delta_label(delta): found.spectra[delta] for delta in order}
+    made["energy"] = figures.energy(deltas, findings.ranks_of(found))
+    stored = frames["fidelity"]
+    made["fidelity"] = figures.fidelity(stored[stored["scope"] == "projection"])
+    inline = {}
+    for stem, figure in made.items():
+        figures.save(figure, folder / stem)
+        svg = (folder / f"{stem}.svg").read_text(encoding="utf-8")
+        inline[stem] = figures.inline(svg, stem)
+    return inline
+
+
+def _content(
+    found: Evidence, frames: dict[str, pd.DataFrame], drawn: dict[str, str]
+) -> dict[str, Any]:
+    """What the template shows."""
+    from markupsafe import Markup
+
+    def figure(stem: str, caption: str) -> dict[str, Any]:
+        return {"svg": Markup(drawn[stem]), "caption": caption}  # ours, not a model's text
+
+    experiment = found.experiment
+    results = frames["results"]
+    benchmarks = [
+        {
+            "label": prose.benchmark_label(found, name),
+            "results": findings.results_table(found, results[results["benchmark"] == name]),
+            "note": prose.results_note(found, name),
+            "anchors": findings.anchors_table(found, name),
+            "figure": figure(f"accuracy-by-rank-{name}", prose.ACCURACY),
+        }
+        for name in experiment["benchmarks"]
+    ]
+    deltas = [
+        {
+            "label": found.delta_label(delta),
+            "spectrum": figure(f"spectrum-{delta}", prose.SPECTRUM),
+            "by_module": figure(f"spectrum-modules-{delta}", prose.BY_MODULE),
+            "modules": findings.modules_table(found, delta, frames["deltas"]),
+            "matrices": findings.matrices_table(found, delta, frames["deltas"]),
+        }
+        for delta in experiment["deltas"]
+    ]
+    return {
+        "name": experiment["name"],
+        "title": experiment["title"],
+        "asked": prose.asked(found),
+        "answer": prose.answer(found, frames),
+        "benchmarks": benchmarks,
+        "uncertainty": prose.uncertainty(found, frames),
+        "verdicts": findings.verdict_tables(found, frames["comparisons"]),
+        "changed": prose.changed(found, frames["deltas"]),
+        "deltas": deltas,
+        "energy": figure("energy", prose.ENERGY),
+        "served": prose.served(found),
+        "fidelity": {
+            "table": findings.fidelity_table(found, frames),
+            "figure": figure("fidelity", prose.FIDELITY),
+        },
+        "traces": appendix.traces(found),
+        "provenance": appendix.provenance(found),
+    }

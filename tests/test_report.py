@@ -1,0 +1,218 @@
+"""The report: whole, self-contained, safe, the same every time, and about what was asked only."""
+
+import copy
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_case import EXPERIMENT, make_results
+
+from lowrank import appendix, findings, report
+from lowrank.errors import InputError
+from lowrank.evidence import gather, read_experiment
+from lowrank.files import read_json, write_json
+from lowrank.metrics import metrics_of_files
+
+
+def results_of(folder: Path, experiment: dict = EXPERIMENT, **more: str) -> Path:
+    """Results with metrics made by the real program's function."""
+    path = make_results(folder, experiment, **more)
+    for benchmark in experiment["benchmarks"]:
+        for model in [*experiment["references"], *experiment["variants"]]:
+            grades = str(folder / f"grades/{benchmark}/{model}.parquet")
+            output = str(folder / f"metrics/{benchmark}/{model}.csv")
+            metrics_of_files([(model, grades)], benchmark, experiment["maj_k"], output, 4, 0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The report folder of the toy experiment."""
+    folder = tmp_path_factory.mktemp("toy")
+    report.build(results_of(folder), folder, folder / "report")
+    return folder / "report"
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Builds without figures, for tests of the words."""
+
+    def draw(found, frames, folder):
+        stems = [Path(name).stem for name in report.outputs(found.experiment) if ".svg" in name]
+        return dict.fromkeys(stems, "<svg></svg>")
+
+    monkeypatch.setattr(report, "_draw", draw)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; complains about tags left open."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input"})
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_outputs_are_exactly_what_is_written(built):
+    written = {str(path.relative_to(built)) for path in built.rglob("*") if path.is_file()}
+    assert written == set(report.outputs(EXPERIMENT))
+
+
+def test_the_page_needs_nothing_else(built):
+    text = (built / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    references = [v for _, n, v in page.attributes if n in ("src", "href", "xlink:href")]
+    assert all(reference.startswith("#") for reference in references)
+    assert not re.search(r"url\((?!#)", text)
+    assert "@import" not in text
+
+
+def test_identifiers_on_the_page_are_unique_and_links_arrive(built):
+    page = Page((built / "report.html").read_text(encoding="utf-8"))
+    names = [value for _, name, value in page.attributes if name == "id"]
+    assert len(names) == len(set(names))
+    targets = {v[1:] for _, n, v in page.attributes if n in ("href", "xlink:href")}
+    assert targets <= set(names)
+
+
+def test_two_builds_give_the_same_bytes(built, tmp_path):
+    report.build(results_of(tmp_path), tmp_path, tmp_path / "report")
+    for name in report.outputs(EXPERIMENT):
+        assert (tmp_path / "report" / name).read_bytes() == (built / name).read_bytes(), name
+
+
+def test_a_trace_cannot_become_markup(tmp_path, undrawn):
+    evil = "</pre><script>alert(1)</script><img src=x onerror=y>\x00\u202e\ud800 {{ 7*7 }} $x$"
+    folder = tmp_path
+    # Parquet holds no lone surrogates, so these are tried on the function that spells them out.
+    assert appendix.visible(evil).endswith("[U+0000][U+202E][U+D800] {{ 7*7 }} $x$")
+    trace = evil.replace("\ud800", "")
+    report.build(results_of(folder, trace=trace), folder, folder / "report")
+    text = (folder / "report/report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in page.tags
+    assert not any(name.startswith("on") for _, name, _ in page.attributes)
+    assert "&lt;script&gt;alert(1)" in text
+    assert "{{ 7*7 }}" in text
+
+
+def test_leftovers_of_a_removed_rank_do_not_show(tmp_path, undrawn):
+    results_of(tmp_path)
+    less = copy.deepcopy(EXPERIMENT)
+    del less["variants"]["r8-copy"], less["variants"]["r8-keep"]
+    write_json(tmp_path / "experiment.json", less)
+    report.build(tmp_path / "experiment.json", tmp_path, tmp_path / "report")
+    text = "".join(Page((tmp_path / "report/report.html").read_text()).text)
+    assert "r = 2, copy" in text
+    assert "r = 8" not in text
+    assert "r8" not in (tmp_path / "report/tables/metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "delta/rl/spectrum.parquet",
+        "delta/sft/summary.parquet",
+        "models/mid/manifest.json",
+        "variants/r2-copy/fidelity.json",
+        "adapters/rl/r8/adapter.json",
+        "metrics/sums/new.csv",
+        "grades/sums/r8-keep.parquet",
+        "samples/sums/mid/0004-0007.json",
+    ],
+)
+def test_a_missing_file_is_named(tmp_path, name):
+    path = make_results(tmp_path, EXPERIMENT)
+    for model in [*EXPERIMENT["references"], *EXPERIMENT["variants"]]:
+        metrics = tmp_path / f"metrics/sums/{model}.csv"
+        metrics.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(columns=[
+            "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
+            "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
+        ]).to_csv(metrics, index=False)  # fmt: skip
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=re.escape(name)):
+        gather(read_experiment(path), tmp_path)
+
+
+def test_a_missing_column_and_a_missing_key_are_named(tmp_path):
+    path = results_of(tmp_path)
+    spectrum = tmp_path / "delta/rl/spectrum.parquet"
+    pd.read_parquet(spectrum).drop(columns="sigma").to_parquet(spectrum)
+    with pytest.raises(InputError, match=r"rl/spectrum\.parquet: lacks the column sigma"):
+        gather(read_experiment(path), tmp_path)
+    experiment = read_json(path)
+    del experiment["delta"]
+    write_json(path, experiment)
+    with pytest.raises(InputError, match=r"experiment\.json: lacks delta"):
+        read_experiment(path)
+
+
+def test_ranks_at_or_above_a_matrix_are_said_in_words(built):
+    text = (built / "report.html").read_text(encoding="utf-8")
+    assert "Rank 8 is not a truncation there: 2 matrices (k_proj) have a smaller side of 8" in text
+
+
+def test_published_numbers_stand_under_ours(tmp_path):
+    published = tmp_path / "published.csv"
+    pd.DataFrame(
+        [
+            ("sums", "r2-copy", "avg_maj", 2, 0.123456, "A post", "16 draws"),
+            ("sums", "new", "mean", np.nan, 0.987, "A paper", "64 samples"),
+            ("other", "new", "avg_maj", 2, 0.222, "A post", ""),
+            ("sums", "unknown", "mean", np.nan, 0.333, "A post", ""),
+        ],
+        columns=["benchmark", "model", "metric", "k", "value", "source", "note"],
+    ).to_csv(published, index=False)
+    experiment = EXPERIMENT | {"published": str(published)}
+    found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
+    frame = findings.results_frame(found, "sums")
+    table = findings.results_table(found, frame)
+    texts = [[cell["text"] for cell in row["cells"]] for row in table["rows"]]
+    at = [row[0] for row in texts].index("r = 2, copy")
+    assert texts[at + 1][:3] == ["published", "0.123", findings.DASH]
+    assert sum(row[0] == "published" for row in texts) == 1
+    anchors = findings.anchors_table(found, "sums")
+    assert [row["cells"][2]["text"] for row in anchors["rows"]] == ["0.987"]
+
+
+def test_energy_is_the_share_of_squares():
+    spectrum = pd.DataFrame({"index": [0, 1, 0, 1], "sigma": [3.0, 4.0, 0.0, 5.0]})
+    assert findings.energy_at(spectrum, 1) == pytest.approx(9 / 50)
+    assert findings.energy_at(spectrum, 2) == 1
+    assert np.isnan(findings.energy_at(spectrum.assign(sigma=0.0), 1))
+
+
+def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():
+    path = Path(__file__).parent.parent / "experiments/published/deepscaler.csv"
+    table = pd.read_csv(path)
+    post = table[table["metric"] == "avg_maj"]
+    assert len(post) == 8 * 3
+    # Means of 16 draws over 30 problems; the base's row is in steps that 16 cannot give.
+    for model, rows in post.groupby("model"):
+        steps = rows["value"] * (150 if model == "distill" else 480)
+        assert np.allclose(steps, steps.round(), atol=5e-4), model
+    assert not table.duplicated(["benchmark", "model", "metric", "k", "source", "note"]).any()
