@@ -102,7 +102,7 @@ def test_a_manifest_is_held_against_the_files(copy):
     folder = copy("base")
     write_manifest(folder, {"path": "x"})
     save_file({EMBEDDING: torch.ones(2), HEAD: torch.ones(2)}, folder / SINGLE)
-    with pytest.raises(InputError, match="manifest.json says"):
+    with pytest.raises(InputError, match=r"manifest.json says"):
         read_manifest(open_checkpoint(folder))
 
 
@@ -190,6 +190,6 @@ def test_clearing_takes_only_our_own_files(copy):
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "consolidated.safetensors").write_bytes(b"not ours")
     (folder / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="consolidated.safetensors: weights that this program"):
+    with pytest.raises(InputError, match=r"consolidated.safetensors: weights that this program"):
         clear_checkpoint(folder)
     assert (folder / "config.json").exists()
