@@ -1,0 +1,241 @@
+"""From the text of a completion to its final answer, and from an answer to one canonical spelling.
+
+Everything here is linear in the length of the text, whatever the text holds.
+"""
+
+import re
+import unicodedata
+
+# A box may name its width and alignment: \framebox[3cm][c]{42}. The bounds keep hostile texts
+# from making the search quadratic.
+_BOX = r"\\(?:boxed|fbox|framebox)\s{0,99}(?:\[[^\]\n]{0,40}\]\s{0,9}){0,2}\{"
+_OPENING = re.compile(_BOX + r"|<answer>")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(
+    rf"(?P<box>{_BOX})|\\(?!\\(?:boxed|fbox|framebox)).|(?P<brace>[{{}}])|(?P<tag></?answer>)",
+    re.DOTALL,
+)
+_MARKERS = (r"\boxed", r"\fbox", r"\framebox", "<answer>")
+
+
+def extract(text: str | None, reasoning_end: str | None = None, rule: str = "last") -> str | None:
+    r"""The final answer a completion gives, as written; None if it gives none.
+
+    rule "last": the content of the last complete \boxed{}, \fbox{}, \framebox{} or
+    <answer></answer>, "last" being the one that starts last; braces are balanced, \{ and \} are
+    text, and an empty or unfinished box is no answer.
+    rule "post": the rule of the post being reproduced (`post_rule`).
+    reasoning_end: only what follows its first occurrence is searched, and a text without it has no
+    answer. None searches the whole text.
+    """
+    if not text:
+        return None
+    if reasoning_end:
+        _, end, text = text.partition(reasoning_end)
+        if not end:
+            return None
+    return RULES[rule](text)
+
+
+def last_complete(text: str) -> str | None:
+    """The content of the last complete, non-empty box or answer tag (see `extract`)."""
+    start = max(text.rfind(marker) for marker in _MARKERS)
+    if start < 0:
+        return None
+    opening = _OPENING.match(text, start)
+    if opening:  # nearly always the last one is complete, and nothing before it need be read
+        content = _content(text, opening)
+        if content and content.strip():
+            return content.strip()
+    return _last_of_all(text)
+
+
+def _content(text: str, opening: re.Match) -> str | None:
+    """What stands between an opening and its end; None if it never ends."""
+    first = opening.end()
+    if opening.group() == "<answer>":
+        last = text.find("</answer>", first)
+        return text[first:last] if last >= 0 else None
+    depth = 1
+    for token in _BRACE.finditer(text, first):
+        if token.group() == "{":
+            depth += 1
+        elif token.group() == "}":
+            depth -= 1
+            if not depth:
+                return text[first : token.start()]
+    return None
+
+
+def _last_of_all(text: str) -> str | None:
+    """`last_complete` by one pass over all boxes, tags and braces."""
+    open_braces: list[tuple[int, int] | None] = []  # (start, start of content) of a box, or None
+    open_tag: tuple[int, int] | None = None
+    best, answer = -1, None
+    for token in _TOKEN.finditer(text):
+        closed = None
+        if token["box"]:
+            open_braces.append((token.start(), token.end()))
+        elif token["brace"] == "{":
+            open_braces.append(None)
+        elif token["brace"] == "}":
+            closed = open_braces.pop() if open_braces else None
+        elif token["tag"] == "<answer>":
+            open_tag = (token.start(), token.end())
+        elif token["tag"]:
+            closed, open_tag = open_tag, None
+        if closed and closed[0] > best:
+            content = text[closed[1] : token.start()].strip()
+            if content:
+                best, answer = closed[0], content
+    return answer
+
+
+def post_rule(text: str) -> str | None:
+    r"""The post's own extraction: the last non-empty match of a non-greedy expression.
+
+    boxed{(.*?)}|framebox{(.*?)}|<answer>(.*?)</answer>, newlines included, in the whole text
+    (rllm-org/rllm issue 3). It stops at the first closing brace, so \boxed{\frac{1}{2}} gives
+    \frac{1; it is here so that the post's numbers can be remade. Same matches as the regular
+    expression, in linear time.
+    """
+    closers = {"boxed{": "}", "framebox{": "}", "<answer>": "</answer>"}
+    answer, position = None, 0
+    while closers:
+        search = re.compile("|".join(map(re.escape, closers)))
+        opening = search.search(text, position)
+        if not opening:
+            break
+        closer = closers[opening.group()]
+        end = text.find(closer, opening.end())
+        if end < 0:  # nor will any later opening of this kind close
+            del closers[opening.group()]
+            position = opening.start() + 1
+            continue
+        answer = text[opening.end() : end].strip() or answer
+        position = end + len(closer)
+    return answer
+
+
+RULES = {"last": last_complete, "post": post_rule}
+
+
+# --- one spelling for one answer ------------------------------------------------------------
+
+_SPACES = re.compile(r"\s+")
+_DELIMITERS = [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")]
+_STYLE = re.compile(r"\\(?:displaystyle|textstyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])")
+
+
+def plain_characters(text: str) -> str:
+    """Digits of any script as 0-9, every minus sign as -, every space as a space, no invisible
+    formatting (zero-width, direction marks). The logical order of the characters is kept."""
+    if text.isascii():
+        return text
+    out = []
+    for character in text:
+        match unicodedata.category(character):
+            case "Nd":
+                out.append(str(unicodedata.decimal(character)))
+            case "Zs":
+                out.append(" ")
+            case "Cf":
+                pass
+            case _:
+                out.append("-" if character in "−﹣－" else character)  # noqa: RUF001
+    return "".join(out)
+
+
+def tidy(answer: str) -> str:
+    r"""An answer without what never changes its meaning: outer $..$, \(..\), **..**, a trailing
+    period, repeated white space, \left and \right, style commands."""
+    text = plain_characters(answer)
+    while True:
+        before = text
+        text = _SPACES.sub(" ", _STYLE.sub("", text)).strip().removesuffix("\\ ").strip()
+        if text.endswith(".") and not text.endswith(".."):
+            text = text[:-1]
+        for opening, closing in _DELIMITERS:
+            if text.startswith(opening) and text.endswith(closing):
+                inner = text[len(opening) : -len(closing)]
+                if inner and opening not in inner and closing not in inner:
+                    text = inner
+                    break
+        if text == before:
+            return text
+
+
+_UNIT_WORDS = (
+    r"(?:degrees?|deg|[ckm]m|feet|foot|ft|inch(?:es)?|miles?|yards?|met(?:er|re)s?|units?|square"
+    r"|sq|cubic|seconds?|secs?|minutes?|mins?|hours?|days?|weeks?|months?|years?|dollars?|cents?"
+    r"|USD|kg|grams?|lbs?|pounds?|mph|km/h|people|ways|points?)"
+)
+_NOT_A_UNIT = re.compile(
+    r"\d|\b(?:hundred|thousand|million|billion|trillion|dozen|percent|per cent|or|and|mod|not"
+    r"|base|half|halves|thirds?)\b|%",
+    re.IGNORECASE,
+)
+_TEXT = r"\\(?:text|textrm|textup|textnormal|mathrm|mbox|operatorname|textbf|textit|mathbf|mathit)"
+_GAP = r"(?:\s|~|\\[,;:! ]|\\q?quad|\\thinspace|\\hspace\{[^{}]*\})*"
+_EXPONENT = r"(?:\^\{?[23]\}?)?"
+_SUFFIX = re.compile(
+    rf"{_GAP}(?:(?P<text>{_TEXT}\{{(?P<words>[^{{}}]*)\}}){_EXPONENT}|{_UNIT_WORDS}{_EXPONENT}"
+    rf"|\^\{{?\\circ\}}?|°|\\degree|\\(?:text)?dollar|\.|\\\\?){_GAP}$"
+)
+_PREFIX = re.compile(
+    rf"^{_GAP}(?:\\?\$|\\text\{{\\?\$\}}|£|€|\\(?:text|textbf|mathrm|mathbf)\{{\s*\(?[A-E]\)?[:.]?"
+    rf"\s*\}}){_GAP}"
+)
+_WRAPPER = re.compile(
+    rf"^(?:{_TEXT}|\\boldsymbol|\\bm|\\mathsf|\\mathtt|\\(?:boxed|fbox|framebox)|\\color\{{\w+\}}"
+    r"|\\textcolor\{\w+\})?\{(?P<inner>[^{}]*)\}$"
+)
+_LEFT_SIDE = re.compile(
+    r"^[\s+|()\-]*(?:\\?[A-Za-z]+(?:_\{?\w{1,9}\}?)?[\s+|()\-]*){1,9}(?:=|\\equiv)"
+)
+# 10,000 as 10,000  10{,}000  10\,000  10,\!000  10\text{,}000  10 000  10'000
+# ("10, 000" with a plain comma and a space is two numbers).
+_THOUSANDS = (
+    r"(?:\s|(?:\\[!,;: ]|,|\{\\?,\}|~|\\thinspace|'|\\text\{,\}|\\mathord\{,\}|\{ \}){1,3})"
+)
+_INTEGER = re.compile(
+    r"(?P<sign>[+-]?)\s*(?P<digits>\d+|\d{1,3}(?:" + _THOUSANDS + r"\d{3})+)(?:\.0*)?"
+)
+INTEGER_LENGTH = 400  # characters an integer answer may have, marks and units included
+
+
+def integer(answer: str, equation: bool = False) -> str | None:
+    r"""The integer an answer states, in plain digits without leading zeros; None if it is none.
+
+    Read through: leading zeros, thousands marks in every LaTeX form, a final .0, units (\text{ cm},
+    ^\circ, degrees, \$), trailing periods, styles and groups around the number. Not evaluated:
+    fractions, powers, percentages, lists, several numbers, 3.25.
+    equation: also read the right side of "m + n = 25".
+    """
+    if len(answer) > INTEGER_LENGTH:
+        digits = answer.strip()
+        return _digits(digits) if digits.isascii() and digits.isdigit() else None
+    text = tidy(answer)
+    if equation:
+        left = _LEFT_SIDE.match(text)
+        text = text[left.end() :] if left else text
+    while True:
+        before = text
+        text = tidy(text)
+        if found := _INTEGER.fullmatch(text):
+            digits = _digits(re.sub(r"\D", "", found["digits"]))
+            return "-" + digits if found["sign"] == "-" and digits != "0" else digits
+        if wrapper := _WRAPPER.match(text):
+            text = wrapper["inner"]
+        elif text.startswith("(") and text.endswith(")") and text.count("(") == 1:
+            text = text[1:-1]
+        suffix = _SUFFIX.search(text)
+        if suffix and suffix.start() and not _NOT_A_UNIT.search(suffix["words"] or ""):
+            text = text[: suffix.start()]
+        text = _PREFIX.sub("", text)
+        if text == before:
+            return None
+
+
+def _digits(digits: str) -> str:
+    return digits.lstrip("0") or "0"

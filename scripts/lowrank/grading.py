@@ -1,0 +1,351 @@
+"""Completions to grades: the answer each gives, its voting class, and whether it is right."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from lowrank.answers import RULES, extract, integer, tidy
+from lowrank.errors import InputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ANSWER_TYPES = ("any", "integer")
+LONGEST_ANSWER = 2000  # characters that are still handed to math-verify
+DEEPEST_ANSWER = 100  # and nested braces
+SHOWN = 200  # characters of an overlong answer that are kept in the table
+
+
+def grade(
+    samples: "DataFrame",
+    problems: "DataFrame",
+    *,
+    answer_type: str = "any",
+    reasoning_end: str | None = None,
+    rule: str = "last",
+    workers: int = 1,
+    time_limit: float = 5.0,
+    memory_limit: int = 2**30,
+) -> "DataFrame":
+    """Grade completions against the problems' answers.
+
+    samples: problem_id, sample (0, 1, .. for every problem), completion; other columns are carried
+        along, `completion` is not.
+    problems: problem_id, answer (text, or a whole number).
+    answer_type "integer": only integers are answers, compared as integers. "any": whatever is
+        equal to the gold in spelling, as an integer, or by math-verify.
+    reasoning_end, rule: see `answers.extract`. time_limit, memory_limit: see `judges.ask`.
+
+    Returns one row a sample, ordered by problem (as in `problems`) and sample:
+        answer (str): the voting class: answers of a problem that mean the same have the same text,
+            the right ones the gold's; null where no answer was given.
+        correct (bool)
+        extracted (str): the answer as written.
+        unjudged (str): why an answer could not be judged; null where it could. It is not correct.
+    Raises InputError for duplicate or missing samples and unknown problems, listing them.
+    """
+    if answer_type not in ANSWER_TYPES or rule not in RULES:
+        raise InputError(
+            f"answer_type {answer_type!r} must be one of {', '.join(ANSWER_TYPES)} "
+            f"and rule {rule!r} one of {', '.join(RULES)}"
+        )
+    golds = gold_answers(problems)
+    samples = complete_pool(samples, list(golds))
+    written = [extract(text, reasoning_end, rule) for text in _texts(samples["completion"])]
+    pairs = list(zip(samples["problem_id"], written, strict=True))
+    if answer_type == "integer":
+        judged = judge_integers(golds, pairs)
+    else:
+        judged = judge_any(golds, pairs, workers, time_limit, memory_limit)
+
+    grades = samples.drop(columns="completion")
+    nothing = (None, False, None)
+    verdicts = [nothing if pair[1] is None else judged[pair] for pair in pairs]
+    grades.insert(2, "answer", [verdict[0] for verdict in verdicts])
+    grades.insert(3, "correct", [verdict[1] for verdict in verdicts])
+    grades.insert(4, "extracted", [None if text is None else _shown(text) for text in written])
+    grades.insert(5, "unjudged", [verdict[2] for verdict in verdicts])
+    for column in grades.select_dtypes("object"):
+        grades[column] = [_storable(value) for value in grades[column]]
+    return grades
+
+
+def grade_files(
+    samples: Sequence[str], problems: str, output: str, **options: str | float | None
+) -> None:
+    """`grade` from files (shards of one pool) to a file; says on stderr what was found."""
+    import sys
+
+    import pandas
+
+    from lowrank.files import read_table, write_table
+
+    pool = pandas.concat([read_table(path) for path in samples], ignore_index=True)
+    grades = grade(pool, read_table(problems), **options)
+    write_table(output, grades)
+    print(summary(grades), file=sys.stderr)
+
+
+def summary(grades: "DataFrame") -> str:
+    """A few lines for a log: counts, and every answer that could not be judged."""
+    given, written = grades["answer"].notna().sum(), grades["extracted"].notna().sum()
+    unjudged = grades[grades["unjudged"].notna()]
+    lines = [
+        f"{len(grades)} completions: {grades['correct'].sum()} right, "
+        f"{given - grades['correct'].sum()} wrong, {len(grades) - written} without an answer, "
+        f"{written - given} whose answer is not of the benchmark's type; "
+        f"{len(unjudged)} could not be judged and count as wrong"
+    ]
+    for row in unjudged.itertuples():
+        start = "".join(c if c.isprintable() else "?" for c in row.extracted[:60])
+        lines.append(f"  {row.problem_id}#{row.sample}: {row.unjudged}: {start}")
+    return "\n".join(lines)
+
+
+# --- what is checked of the tables ------------------------------------------------------------
+
+
+def gold_answers(problems: "DataFrame") -> dict[str, str]:
+    """problem_id -> answer as text; InputError for a missing column, answer or a repeated id."""
+    _need(problems, ("problem_id", "answer"), "the problems")
+    golds: dict[str, str] = {}
+    for name, answer in zip(problems["problem_id"], problems["answer"], strict=True):
+        name = str(name)
+        if name in golds:
+            raise InputError(f"the problems name {name!r} twice; every problem_id must be unique")
+        if isinstance(answer, float) and answer.is_integer():
+            answer = int(answer)
+        if answer is None or answer != answer or not str(answer).strip():
+            raise InputError(f"problem {name!r} has no answer in the table of problems")
+        golds[name] = str(answer)
+    return golds
+
+
+def complete_pool(samples: "DataFrame", names: Sequence[str]) -> "DataFrame":
+    """The samples in order of problem and sample number, if they are a whole pool.
+
+    A pool is whole when every problem in `names` has the same samples, numbered 0, 1, 2 .. without
+    a gap, once each. Otherwise InputError lists what is unknown, repeated or missing.
+    """
+    _need(samples, ("problem_id", "sample", "completion"), "the samples")
+    samples = samples.assign(problem_id=samples["problem_id"].astype(str))
+    order = {name: i for i, name in enumerate(names)}
+    unknown = sorted(set(samples["problem_id"]) - set(order))
+    if unknown:
+        raise InputError(f"samples of problems that are not in the table: {listed(unknown)}")
+    try:
+        numbers = samples["sample"].astype("int64")
+    except (TypeError, ValueError):
+        raise InputError("the column `sample` must hold whole numbers 0, 1, 2 ..") from None
+    samples = samples.assign(sample=numbers)
+    keys = list(zip(samples["problem_id"], samples["sample"], strict=True))
+    if len(set(keys)) < len(keys):
+        seen: set = set()
+        twice = [key for key in keys if key in seen or seen.add(key)]
+        raise InputError(f"samples that occur more than once: {_keys(twice)}")
+    last = max(samples["sample"], default=-1)
+    if not keys or min(samples["sample"]) < 0:
+        raise InputError("the samples must be numbered 0, 1, 2 .. and there must be some")
+    if len(keys) < len(names) * (last + 1):
+        present = set(keys)
+        missing = [(n, s) for n in names for s in range(last + 1) if (n, s) not in present]
+        raise InputError(
+            f"{len(missing)} of {len(names)} x {last + 1} samples are missing: {_keys(missing)}; "
+            "every problem needs the same samples, so pass every shard"
+        )
+    key = samples["problem_id"].map(order)
+    columns = ["problem_id", "sample"]
+    columns += [column for column in samples.columns if column not in columns]
+    samples = samples.assign(_order=key).sort_values(["_order", "sample"], kind="stable")
+    return samples[columns].reset_index(drop=True)
+
+
+def listed(items: Iterable[str], most: int = 10) -> str:
+    """Items for a message: the first few by name, the others by number."""
+    items = list(items)
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
+
+
+def _keys(keys: Iterable[tuple[str, int]]) -> str:
+    return listed(f"{name}#{sample}" for name, sample in keys)
+
+
+def _need(table: "DataFrame", columns: Sequence[str], what: str) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        found = ", ".join(map(str, table.columns))
+        raise InputError(f"{what} lack the column {', '.join(missing)}; found: {found}")
+
+
+def _texts(column: Iterable) -> list[str | None]:
+    """Completions as text; a missing one is an empty one."""
+    return [text if isinstance(text, str) else None for text in column]
+
+
+# --- judging ----------------------------------------------------------------------------------
+
+Judged = dict[tuple[str, str | None], tuple[str | None, bool, str | None]]
+"""(problem_id, answer as written) -> (voting class, correct, why it could not be judged)."""
+
+
+def judge_integers(golds: dict[str, str], pairs: Iterable[tuple[str, str | None]]) -> Judged:
+    """Answers of an integer benchmark: anything but an integer is no answer."""
+    right = {name: integer(gold, equation=True) for name, gold in golds.items()}
+    wrong_type = [name for name, gold in right.items() if gold is None]
+    if wrong_type:
+        raise InputError(
+            f"the answers of problems {listed(wrong_type)} are no integers; "
+            "grade these problems with --answer-type any"
+        )
+    judged: Judged = {}
+    for name, text in set(pairs):
+        if text is not None:
+            number = integer(text, equation=True)
+            judged[name, text] = (number, number == right[name], None)
+    return judged
+
+
+def judge_any(
+    golds: dict[str, str],
+    pairs: Iterable[tuple[str, str | None]],
+    workers: int,
+    time_limit: float,
+    memory_limit: int,
+) -> Judged:
+    """Answers of any kind: by spelling, as integers, else by math-verify."""
+    from lowrank import judges
+
+    written: dict[str, dict[str, list[str]]] = {name: {} for name in golds}
+    for name, text in sorted({pair for pair in pairs if pair[1] is not None}):
+        written[name].setdefault(tidy(text), []).append(text)
+
+    correct: dict[tuple[str, str], bool] = {}
+    unjudged: dict[tuple[str, str], str] = {}
+    asked: list[tuple[str, str]] = []
+    for name, gold in golds.items():
+        gold_text, gold_integer = tidy(gold), integer(gold)
+        for text in written[name]:
+            if text == gold_text or _words(text) == _words(gold_text) != "":
+                correct[name, text] = True
+            elif gold_integer is not None and (number := integer(text)) is not None:
+                correct[name, text] = number == gold_integer
+            elif reason := _out_of_bounds(text):
+                correct[name, text], unjudged[name, text] = False, reason
+            else:
+                asked.append((name, text))
+    limits = {"workers": workers, "time_limit": time_limit, "memory_limit": memory_limit}
+    verdicts = judges.ask([("right", tidy(golds[n]), text) for n, text in asked], **limits)
+    for key, verdict in zip(asked, verdicts, strict=True):
+        correct[key] = verdict.value is True
+        if verdict.reason:
+            unjudged[key] = verdict.reason
+
+    wrong = {
+        name: [t for t in texts if not correct[name, t] and (name, t) not in unjudged]
+        for name, texts in written.items()
+    }
+    classes = voting_classes(wrong, **limits)
+    judged: Judged = {}
+    for name, texts in written.items():
+        gold = integer(golds[name]) or _shown(tidy(golds[name]))
+        for text, spellings in texts.items():
+            vote = gold if correct[name, text] else classes.get((name, text), _shown(text))
+            for spelling in spellings:
+                judged[name, spelling] = (vote, correct[name, text], unjudged.get((name, text)))
+    return judged
+
+
+def voting_classes(answers: dict[str, list[str]], **limits: float) -> dict[tuple[str, str], str]:
+    """One name for all spellings of one answer: (problem_id, answer) -> voting class.
+
+    answers: the distinct (tidy) answers of each problem. Two are one class if they verify equal,
+    or if a chain of such pairs connects them, so the order of arrival changes nothing. The class
+    is named by an integer if it holds one, else by its shortest, then alphabetically first member.
+    """
+    from lowrank import judges
+
+    numbers = {(n, t): integer(t) for n, texts in answers.items() for t in texts}
+    open_to_question = [
+        key
+        for name, texts in answers.items()
+        if len(texts) > 1 and any(numbers[name, text] is None for text in texts)
+        for key in ((name, text) for text in texts)
+    ]
+    values = judges.ask([("value", text) for _, text in open_to_question], **limits)
+    # Only answers of one problem, one kind and (where they have one) one value can be the same.
+    kinds: dict[tuple[str, str], list[tuple[complex | str, str]]] = {}
+    for (name, text), verdict in zip(open_to_question, values, strict=True):
+        if verdict.value is not None:
+            kind, value = verdict.value
+            kinds.setdefault((name, kind), []).append((value, text))
+    candidates = [
+        (name, first[1], second[1])
+        for (name, _), members in sorted(kinds.items())
+        for first, second in combinations(sorted(members, key=lambda m: m[1]), 2)
+        if _near(first[0], second[0])
+        and numbers[name, first[1]] != (numbers[name, second[1]] or "")
+    ]
+    same = judges.ask([("same", a, b) for _, a, b in candidates], **limits)
+    parent = {key: key for key in numbers}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        while parent[key] != key:
+            parent[key] = key = parent[parent[key]]
+        return key
+
+    by_number: dict[tuple[str, str], tuple[str, str]] = {}
+    for key, number in numbers.items():
+        if number is not None:
+            parent[root(key)] = root(by_number.setdefault((key[0], number), key))
+    for (name, first, second), verdict in zip(candidates, same, strict=True):
+        if verdict.value:
+            parent[root((name, first))] = root((name, second))
+    members: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for key in numbers:
+        members.setdefault(root(key), []).append(key)
+    names: dict[tuple[str, str], str] = {}
+    for keys in members.values():
+        integers = sorted({numbers[key] for key in keys} - {None}, key=lambda n: (len(n), n))
+        shortest = min((key[1] for key in keys), key=lambda text: (len(text), text))
+        names.update(dict.fromkeys(keys, integers[0] if integers else shortest))
+    return names
+
+
+def _near(first: complex | str, second: complex | str) -> bool:
+    if isinstance(first, str) or isinstance(second, str):
+        return True  # no number to tell them apart by
+    return abs(first - second) <= 1e-4 * max(1.0, abs(first), abs(second))
+
+
+def _words(text: str) -> str:
+    r"""An answer in words, undressed: \text{(B)}, (B) and b are one; "" if it is not in words."""
+    for command in (r"\text", r"\textbf", r"\mathrm", r"\textit", r"\mathbf", r"\mbox"):
+        text = text.replace(command + "{", "{")
+    text = " ".join(text.strip("(){} .").split()).casefold()
+    return text if text.replace(" ", "").replace("-", "").isalpha() else ""
+
+
+def _out_of_bounds(text: str) -> str | None:
+    """Why an answer is not even handed to math-verify; None if it is."""
+    if len(text) > LONGEST_ANSWER:
+        return f"longer than {LONGEST_ANSWER} characters"
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "{([") - (character in "})]")
+        deepest = max(deepest, depth)
+    return f"nested deeper than {DEEPEST_ANSWER}" if deepest > DEEPEST_ANSWER else None
+
+
+def _shown(text: str) -> str:
+    """An answer for the table: whole, or if overlong its start and a digest."""
+    if len(text) <= LONGEST_ANSWER:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{text[:SHOWN]}... ({len(text)} characters, sha256 {digest})"
+
+
+def _storable(value: object) -> object:
+    """Text without the lone surrogates that no file can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -1,0 +1,194 @@
+"""Whether two mathematical answers mean the same, asked of math-verify in killable processes.
+
+Answers come from language models: 9^{9^{9^9}}, a megabyte of braces, null bytes. So every
+question is answered in a worker process with a limit on processor time and on memory, both
+enforced by the kernel; a worker that crosses one dies and is replaced, and the question counts as
+not judged. Processor time, not wall-clock time: a busy machine gives the same verdicts.
+
+The workers are forked from a server that has imported math-verify once.
+"""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+Question = tuple[str, ...]
+"""("right", gold, answer) -> bool; ("same", a, b) -> bool; ("value", answer) -> key, number."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`value` is what a question asks for; None with a `reason` where it could not be judged."""
+
+    value: Any
+    reason: str | None = None
+
+
+@dataclass
+class _Worker:
+    process: Any
+    connection: Connection
+    job: int
+    deadline: float
+
+
+def ask(
+    questions: Sequence[Question],
+    workers: int = 1,
+    time_limit: float = 5.0,
+    memory_limit: int = 2**30,
+) -> list[Verdict]:
+    """Answer every question, in order.
+
+    time_limit: seconds of processor time a question may take.
+    memory_limit: bytes of address space a worker may have.
+    The verdicts do not depend on `workers`.
+    """
+    verdicts: list[Verdict | None] = [None] * len(questions)
+    waiting = list(range(len(questions)))[::-1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["math_verify"])
+    running: list[_Worker] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(_start(context, time_limit, memory_limit))
+                _give(running[-1], questions, waiting, time_limit)
+            wait([worker.connection for worker in running], timeout=1.0)
+            for worker in list(running):
+                verdict = _verdict(worker, time_limit)
+                if verdict is None:
+                    continue
+                verdicts[worker.job] = verdict
+                if waiting and worker.process.is_alive():
+                    _give(worker, questions, waiting, time_limit)
+                else:
+                    _stop(worker)
+                    running.remove(worker)
+    finally:
+        for worker in running:
+            _stop(worker)
+    return verdicts
+
+
+def _start(context: Any, time_limit: float, memory_limit: int) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, time_limit, memory_limit), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours, -1, 0.0)
+
+
+def _give(worker: _Worker, questions: Sequence[Question], waiting: list[int], limit: float) -> None:
+    worker.job = waiting.pop()
+    # For a worker that waits without computing; the kernel ends one that computes.
+    worker.deadline = time.monotonic() + 60 + 20 * limit
+    worker.connection.send(questions[worker.job])
+
+
+def _verdict(worker: _Worker, time_limit: float) -> Verdict | None:
+    """What a worker has to say; None while it thinks."""
+    if worker.connection.poll():
+        try:
+            return worker.connection.recv()
+        except EOFError:
+            worker.process.join()
+            status = worker.process.exitcode
+            if status == -signal.SIGPROF:
+                return Verdict(None, f"over {time_limit:g} s")
+            return Verdict(None, f"the judging process ended with status {status}")
+    if time.monotonic() > worker.deadline:
+        worker.process.kill()
+        worker.process.join()
+        return Verdict(None, f"over {time_limit:g} s")
+    return None
+
+
+def _stop(worker: _Worker) -> None:
+    worker.connection.close()
+    worker.process.kill()
+    worker.process.join()
+
+
+# --- inside a worker -------------------------------------------------------------------------
+
+
+def _serve(connection: Connection, time_limit: float, memory_limit: int) -> None:
+    import logging
+    import resource
+
+    logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # its default action is to end the process
+    _right("1", "x+1")  # what is built on first use is no part of an answer's time
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    kinds = {"right": _right, "same": _same, "value": _value}
+    while True:
+        try:
+            kind, *arguments = connection.recv()
+        except EOFError:
+            return
+        signal.setitimer(signal.ITIMER_PROF, time_limit)
+        try:
+            verdict = Verdict(kinds[kind](*arguments))
+        except MemoryError:
+            verdict = Verdict(None, f"over {memory_limit / 2**20:.0f} MiB")
+        except RecursionError:
+            verdict = Verdict(None, "nested too deep")
+        except Exception as error:
+            verdict = Verdict(None, f"math-verify failed: {type(error).__name__}")
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send(verdict)
+
+
+def _parse(answer: str) -> list:
+    from math_verify import parse
+
+    # Several answers joined by a word: without a comma math-verify reads 699 or 700 as 699700.
+    return parse(rf"\boxed{{{answer}}}", parsing_timeout=None)
+
+
+def _right(gold: str, answer: str) -> bool:
+    from math_verify import verify
+
+    gold_parsed, parsed = _parse(gold), _parse(answer)
+    try:
+        return verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:
+        # One of its ways to compare failed; another may still find them equal.
+        if verify(gold_parsed, parsed, timeout_seconds=None):
+            return True
+        raise
+
+
+def _same(first: str, second: str) -> bool:
+    """Two spellings of one answer; verify is not symmetric, equality is."""
+    return _right(first, second) or _right(second, first)
+
+
+def _value(answer: str) -> tuple[str, complex | str]:
+    """What answers that are the same must share: a key, and a number to compare within it.
+
+    An expression's number is its value with its symbols at fixed irrational points; for anything
+    else (sets, tuples, relations, text) the number is replaced by its printed form.
+    """
+    import sympy
+
+    parsed = _parse(answer)
+    if not parsed:
+        return "text", answer
+    expression = parsed[0]
+    if isinstance(expression, sympy.Expr):
+        symbols = sorted(expression.free_symbols, key=str)
+        points = {symbol: sympy.sqrt(7 + 3 * i) / 2 for i, symbol in enumerate(symbols)}
+        value = complex(expression.subs(points).evalf(15))
+        if value == value:
+            return "number " + " ".join(map(str, symbols)), value
+    return f"{type(expression).__name__}", str(expression)
