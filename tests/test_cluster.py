@@ -4,11 +4,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from workflow_case import ROOT, make_case, snakemake
+from workflow_case import make_case, snakemake
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 MISSING = [name for name in DAEMONS if not shutil.which(name, path=f"/usr/sbin:{os.defpath}")]
@@ -67,10 +68,17 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gre
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
     )
-    (folder / "gres.conf").write_text("Name=gpu Count=1\n")
-    environment = {"SLURM_CONF": f"{folder}/slurm.conf"}
+    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
+    # Jobs lose the variables that begin with SLURM, so srun has to be told again where it is.
+    srun = folder / "bin/srun"
+    srun.parent.mkdir()
+    srun.write_text(
+        f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
+    )
+    srun.chmod(0o755)
+    path = (srun.parent, Path(sys.executable).parent, os.environ["PATH"], "/usr/sbin")
+    environment = {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": ":".join(map(str, path))}
     inherited = os.environ | environment
-    inherited["PATH"] = f"{inherited['PATH']}:/usr/sbin"
     files = [f"--{kind}-file={folder}/munge/{kind}" for kind in ("key", "log", "pid", "seed")]
     commands = (
         ["munged", "--foreground", "--force", f"--socket={munge}", *files],
@@ -109,7 +117,9 @@ def submit(case: Path, slurm: dict[str, str], *arguments: str, check: bool = Tru
         "squeue",
         "--slurm-no-account",
         "--slurm-init-seconds-before-status-checks",
-        "2",
+        "1",
+        "--seconds-between-status-checks",
+        "1",
         *arguments,
         environment=slurm,
         check=check,

@@ -108,6 +108,27 @@ class Experiment:
         folder = f"results/{self.name}/samples/{benchmark}/{model}"
         return [f"{folder}/{shard}.parquet" for shard in self.shards]
 
+    def evidence(self) -> list[str]:
+        """Every file that the report reads: what each phase says of what it made."""
+        results = f"results/{self.name}"
+        pairs = [(benchmark, model) for benchmark in self.benchmarks for model in self.sampled]
+        shards = [path for pair in pairs for path in self.samples(*pair)]
+        return [
+            *(f"{results}/metrics/{benchmark}/{model}.csv" for benchmark, model in pairs),
+            *(f"{results}/grades/{benchmark}/{model}.parquet" for benchmark, model in pairs),
+            *shards,
+            *(shard.removesuffix("parquet") + "json" for shard in shards),
+            *(f"{results}/benchmarks/{benchmark}.parquet" for benchmark in self.benchmarks),
+            *(
+                f"{results}/delta/{delta}/{name}"
+                for delta in self.deltas
+                for name in ("manifest.json", "spectrum.parquet", "summary.parquet")
+            ),
+            *dict.fromkeys(self.adapter(variant) for variant in self.variants),
+            *(f"{self.model_folder(variant)}/fidelity.json" for variant in self.variants),
+            *(self.manifest(model) for model in [*self.models, *self.variants]),
+        ]
+
     def source_content(self, group: str, name: str) -> str:
         """What identifies a source's content: a digest of a local one, a hub's revision."""
         source = self.subject[group][name]

@@ -8,13 +8,7 @@ rule sample:
         tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
         problems="results/{experiment}/benchmarks/{benchmark}.parquet",
     output:
-        samples=report(
-            "results/{experiment}/samples/{benchmark}/{model}/{shard}.parquet",
-            caption="../report/samples.rst",
-            category="Completions",
-            subcategory="{benchmark}",
-            labels={"model": "{model}", "samples": "{shard}"},
-        ),
+        samples="results/{experiment}/samples/{benchmark}/{model}/{shard}.parquet",
         provenance="results/{experiment}/samples/{benchmark}/{model}/{shard}.json",
     log:
         "results/{experiment}/logs/samples/{benchmark}/{model}-{shard}.log",

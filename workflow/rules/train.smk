@@ -1,0 +1,128 @@
+# How the embedded models of resources/mini were made. Nothing of this runs by default:
+# `snakemake train_mini` remakes them under results/mini-training/mini, and whoever wants them
+# copies them to resources/mini.
+
+TRAINING = "experiments/training/mini.yaml"
+TRAINED = "results/mini-training"
+
+
+rule make_problems:
+    """The embedded benchmark: seeded problems that no training ever sees."""
+    input:
+        settings=TRAINING,
+    output:
+        problems=f"{TRAINED}/problems.jsonl",
+    log:
+        f"{TRAINED}/logs/make_problems.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        code=code_digest("make_problems"),
+    shell:
+        "python scripts/make_problems.py --settings {input.settings} --output {output.problems}"
+        " &> {log}"
+
+
+rule train_pretrained:
+    """The grandparent: arithmetic facts in plain text; bfloat16, tied embeddings."""
+    input:
+        settings=TRAINING,
+    output:
+        weights=f"{TRAINED}/pretrained/model.safetensors",
+        config=f"{TRAINED}/pretrained/config.json",
+        curve=f"{TRAINED}/pretrained-curve.csv",
+    log:
+        f"{TRAINED}/logs/train_pretrained.log",
+    benchmark:
+        f"{TRAINED}/benchmarks/train_pretrained.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        code=code_digest("train_pretrained"),
+    shell:
+        "python scripts/train_pretrained.py --settings {input.settings} --threads {threads}"
+        " --output $(dirname {output.weights}) &> {log}"
+
+
+rule train_sft:
+    """The base: pretrained, untied, fine-tuned on worked traces; bfloat16."""
+    input:
+        settings=TRAINING,
+        base=rules.train_pretrained.output.weights,
+    output:
+        weights=f"{TRAINED}/sft/model.safetensors",
+        config=f"{TRAINED}/sft/config.json",
+        curve=f"{TRAINED}/sft-curve.csv",
+    log:
+        f"{TRAINED}/logs/train_sft.log",
+    benchmark:
+        f"{TRAINED}/benchmarks/train_sft.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        code=code_digest("train_sft"),
+    shell:
+        "python scripts/train_sft.py --settings {input.settings} --threads {threads}"
+        " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
+
+
+rule train_rl:
+    """The derivative: sft trained further by GRPO with a rule for a reward; float32, two shards."""
+    input:
+        settings=TRAINING,
+        base=rules.train_sft.output.weights,
+    output:
+        index=f"{TRAINED}/rl/model.safetensors.index.json",
+        config=f"{TRAINED}/rl/config.json",
+        curve=f"{TRAINED}/rl-curve.csv",
+    log:
+        f"{TRAINED}/logs/train_rl.log",
+    benchmark:
+        f"{TRAINED}/benchmarks/train_rl.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 2
+    resources:
+        mem_mb=6000,
+        runtime=lambda wildcards, attempt: 90 * attempt,
+    params:
+        code=code_digest("train_rl"),
+    shell:
+        "python scripts/train_rl.py --settings {input.settings} --threads {threads}"
+        " --base $(dirname {input.base}) --output $(dirname {output.index}) &> {log}"
+
+
+rule train_mini:
+    """The trio and its benchmark in one folder, to be copied to resources/mini by hand."""
+    input:
+        problems=rules.make_problems.output.problems,
+        pretrained=rules.train_pretrained.output.weights,
+        sft=rules.train_sft.output.weights,
+        rl=rules.train_rl.output.index,
+    output:
+        mini=directory(f"{TRAINED}/mini"),
+    log:
+        f"{TRAINED}/logs/train_mini.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    shell:
+        "(mkdir -p {output.mini}"
+        " && cp -r $(dirname {input.pretrained}) $(dirname {input.sft}) $(dirname {input.rl})"
+        " {input.problems} {output.mini}"
+        " && echo 'To use them: cp -r {output.mini}/. resources/mini/') &> {log}"
