@@ -185,7 +185,8 @@ def energy(deltas: dict[str, pd.DataFrame], ranks: Sequence[int]) -> Figure:
         _rank_axis(axes, ranks)
         axes.set(xlabel="directions kept, r (log scale)", ylabel="share of ‖D‖² kept")
         axes.set_ylim(0, 1.02)
-        axes.legend(loc="lower right", title=None)
+        axes.get_legend().remove()
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -245,7 +246,8 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
             axes.set_xlim(-0.35, max(len(ranks) - 0.65, 0.35))
             axes.grid(visible=False, axis="x")
         panels[0].set_ylabel("accuracy")
-        panels[0].set_ylim(bottom=0)
+        drawn = pd.concat([points, references])[["value", "high"]].max().max()
+        panels[0].set_ylim(0, min(1.02, max(float(drawn) * 1.08, 0.1)))
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
     return figure

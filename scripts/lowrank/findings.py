@@ -32,9 +32,20 @@ def grid(
     caption: str = "",
     kind: str = "",
 ) -> dict[str, Any]:
-    """A table; groups: (name, how many columns) over the heads; `kind` is its class."""
+    """A table; groups: (name, how many columns) over the heads; `kind` is its class.
+
+    The columns that begin a group stand apart from those before.
+    """
     named = [{"name": name, "span": span} for name, span in groups or [] if span]
-    return {"heads": heads, "rows": rows, "groups": named, "caption": caption, "kind": kind}
+    ends = np.cumsum([group["span"] for group in named]).tolist()
+    return {
+        "heads": heads,
+        "rows": rows,
+        "groups": named,
+        "apart": ends[:-1],
+        "caption": caption,
+        "kind": kind,
+    }
 
 
 def fraction(value: float, places: int = 3) -> str:
@@ -51,7 +62,7 @@ def percent(share: float) -> str:
 
 def size(value: float) -> str:
     """A norm or a ratio with three digits."""
-    return f"{value:.3g}" if np.isfinite(value) else DASH
+    return f"{value:#.3g}".removesuffix(".") if np.isfinite(value) else DASH
 
 
 def interval(low: float, high: float) -> str:

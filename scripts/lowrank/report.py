@@ -11,25 +11,9 @@ import pandas as pd
 from lowrank import appendix, findings, prose
 from lowrank.evidence import Evidence, gather, read_experiment
 from lowrank.files import whole_file, write_table
+from lowrank.outputs import PAGE
 
 TEMPLATE = Path(__file__).parents[2] / "workflow/report/template.html.j2"
-
-
-def outputs(experiment: dict[str, Any]) -> list[str]:
-    """Every file that `build` writes, relative to the report's folder; known before anything runs.
-
-    experiment: the resolved experiment (or anything with its keys benchmarks and deltas).
-    """
-    stems = [f"accuracy-by-rank-{benchmark}" for benchmark in experiment["benchmarks"]]
-    for delta in experiment["deltas"]:
-        stems += [f"spectrum-{delta}", f"spectrum-modules-{delta}"]
-    stems += ["energy", "fidelity"]
-    tables = ["results", "metrics", "comparisons", "deltas", "fidelity"]
-    return [
-        "report.html",
-        *(f"figures/{stem}.{suffix}" for stem in stems for suffix in ("svg", "png")),
-        *(f"tables/{table}.csv" for table in tables),
-    ]
 
 
 def build(experiment_file: str | Path, results: str | Path, output: str | Path) -> Path:
@@ -46,7 +30,7 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
         write_table(output / f"tables/{name}.csv", frame)
     drawn = _draw(found, frames, output / "figures")
     page = render(_content(found, frames, drawn))
-    path = output / "report.html"
+    path = output / PAGE
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
