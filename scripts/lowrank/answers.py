@@ -10,10 +10,9 @@ import unicodedata
 # from making the search quadratic.
 _BOX = r"\\(?:boxed|fbox|framebox)\s{0,99}(?:\[[^\]\n]{0,40}\]\s{0,9}){0,2}\{"
 _OPENING = re.compile(_BOX + r"|<answer>")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BRACE = re.compile(r"\\[\\{}]|[{}]")
 _TOKEN = re.compile(
-    rf"(?P<box>{_BOX})|\\(?!\\(?:boxed|fbox|framebox)).|(?P<brace>[{{}}])|(?P<tag></?answer>)",
-    re.DOTALL,
+    rf"(?P<box>{_BOX})|\\(?!\\(?:boxed|fbox|framebox))[\\{{}}]|(?P<brace>[{{}}])|(?P<tag></?answer>)"
 )
 _MARKERS = (r"\boxed", r"\fbox", r"\framebox", "<answer>")
 
@@ -190,8 +189,9 @@ _WRAPPER = re.compile(
     rf"^(?:{_TEXT}|\\boldsymbol|\\bm|\\mathsf|\\mathtt|\\(?:boxed|fbox|framebox)|\\color\{{\w+\}}"
     r"|\\textcolor\{\w+\})?\{(?P<inner>[^{}]*)\}$"
 )
+# Possessive throughout: what is not the left side of an equation is seen to be none in one pass.
 _LEFT_SIDE = re.compile(
-    r"^[\s+|()\-]*(?:\\?[A-Za-z]+(?:_\{?\w{1,9}\}?)?[\s+|()\-]*){1,9}(?:=|\\equiv)"
+    r"[\s+|()\-]*+(?:\\?[A-Za-z]++(?:_(?:\{\w{1,9}\}|\w))?+[\s+|()\-]*+){1,9}+(?:=|\\equiv)"
 )
 # 10,000 as 10,000  10{,}000  10\,000  10,\!000  10\text{,}000  10 000  10'000
 # ("10, 000" with a plain comma and a space is two numbers).
