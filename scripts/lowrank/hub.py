@@ -5,7 +5,6 @@ checked against the hash that the hub states for that commit.
 """
 
 import hashlib
-import os
 import re
 import shutil
 import sys
@@ -71,7 +70,6 @@ def plain_errors(what: str) -> Iterator[None]:
 
     The client's own messages are not repeated: they run over many lines and quote requests.
     """
-    import httpx
     from huggingface_hub import errors
 
     token = "log in with `hf auth login` or set HF_TOKEN"
@@ -90,17 +88,11 @@ def plain_errors(what: str) -> Iterator[None]:
             f"{what}: no such repository, or a private one (401/404); check its name, or {token}"
         ) from None
     except errors.OfflineModeIsEnabled:
-        raise InputError(
-            f"{what}: HF_HUB_OFFLINE is set and the local cache does not have it; unset it once "
-            "to fetch"
-        ) from None
+        raise InputError(_not_cached(what)) from None
     except errors.LocalEntryNotFoundError as error:
         # The client wraps lost connections in this, too; its cause tells them apart.
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-            raise InputError(
-                f"{what}: HF_HUB_OFFLINE is set and the local cache does not have it; unset it "
-                "once to fetch"
-            ) from None
+        if _offline():
+            raise InputError(_not_cached(what)) from None
         raise InputError(_http_sentence(what, error.__cause__ or error, token)) from None
     except errors.EntryNotFoundError:
         raise InputError(
@@ -108,17 +100,24 @@ def plain_errors(what: str) -> Iterator[None]:
         ) from None
     except errors.HFValidationError:
         raise InputError(f"{what}: no valid repository name; owner/name expected") from None
-    except (errors.HfHubHTTPError, httpx.HTTPError) as error:
+    except errors.HfHubHTTPError as error:
         raise InputError(_http_sentence(what, error, token)) from None
     except OSError as error:
         if isinstance(error, FileNotFoundError | PermissionError) or error.errno == 28:
             raise InputError(f"{what}: {error.strerror}: {error.filename}") from None
         raise InputError(f"{what}: {_kind(error)}; run it again, it goes on where it was") from None
+    except Exception as error:
+        # The library that carries the requests differs with the client's version.
+        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
+            raise
+        raise InputError(_http_sentence(what, error, token)) from None
+
+
+def _not_cached(what: str) -> str:
+    return f"{what}: HF_HUB_OFFLINE is set and the client's cache does not have it; unset it once"
 
 
 def _http_sentence(what: str, error: BaseException, token: str) -> str:
-    import httpx
-
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     match status:
@@ -130,7 +129,7 @@ def _http_sentence(what: str, error: BaseException, token: str) -> str:
             return f"{what}: the hub asks for fewer requests (429); wait some minutes, run it again"
         case int():
             return f"{what}: the hub answers with an error ({status}); run it again later"
-    if isinstance(error, httpx.TimeoutException):
+    if any("Timeout" in kind.__name__ for kind in type(error).__mro__):
         return f"{what}: the hub does not answer in time; run it again, it goes on where it was"
     return f"{what}: no connection to the hub ({_kind(error)}); check the network and run it again"
 
@@ -157,10 +156,12 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
     source = {"repo": repo, "revision": revision}
     what = f"{repo}@{revision[:10]}"
     if _offline():
-        with plain_errors(what):
-            from huggingface_hub import snapshot_download
+        from huggingface_hub import try_to_load_from_cache
 
-            cached = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        found = try_to_load_from_cache(repo, "config.json", revision=revision)
+        if not isinstance(found, str):
+            raise InputError(_not_cached(what))
+        cached = Path(found).parent
         # The cache's files are links into its store; here they are followed on purpose.
         present = [path.name for path in cached.iterdir()]
         names = weight_names(what, present, lambda: read_index(cached / INDEX, present))
@@ -191,9 +192,15 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
 def _list(repo: str, revision: str, kind: str, what: str) -> list[RemoteFile]:
     """The files at the top of a repository (of a dataset: all) with sizes and hashes."""
     with plain_errors(what):
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, constants
 
-        info = HfApi().repo_info(repo, revision=revision, repo_type=kind, files_metadata=True)
+        info = HfApi().repo_info(
+            repo,
+            revision=revision,
+            repo_type=kind,
+            files_metadata=True,
+            timeout=constants.HF_HUB_ETAG_TIMEOUT,
+        )
     if info.sha != revision:
         raise InputError(f"{what}: the hub answers with commit {info.sha}; check the revision")
     return [
