@@ -26,6 +26,11 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 
+# One machine samples on one GPU at a time, unless it is told --resources gpu=N.
+if workflow.local_exec and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
+
+
 report: "workflow/report/workflow.rst"
 
 

@@ -22,6 +22,7 @@ def make_case(folder: Path, **config: object) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         else:
             shutil.copy2(ROOT / name, folder / name)
+    (folder / "profiles").symlink_to("workflow/profiles")
     problems = (ROOT / "resources/mini/problems.jsonl").read_text().splitlines(keepends=True)
     (folder / "resources/tiny.jsonl").write_text("".join(problems[:3]))
     tiny = yaml.safe_load((ROOT / "experiments/mini.yaml").read_text())
