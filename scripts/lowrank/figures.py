@@ -3,7 +3,7 @@
 Every function takes a table in the form that the phases write and returns a Figure; `save`
 writes it as SVG and PNG without dates and with a fixed salt for identifiers. Colours are
 seaborn's colour-blind palette; lines also differ in dash or marker wherever there are few.
-Ink, grid and paper are three fixed colours, so that a page can swap them for its own (dark mode).
+A page can swap the colours for its own (`inline`), light or dark.
 """
 
 import re
@@ -23,6 +23,12 @@ from lowrank.files import whole_file
 INK, MUTED, GRID, PAPER = "#1c1c1a", "#6b6a66", "#e2e1dc", "#fffffe"
 _CYCLE = sns.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED, PINK, GREY, SKY = (_CYCLE[i] for i in (0, 1, 2, 3, 4, 7, 9))
+
+# What a page puts in the place of each: its own variables, lighter ones on dark paper.
+THEME = {
+    INK: "ink", MUTED: "muted", GRID: "rule", PAPER: "paper", BLUE: "blue", ORANGE: "orange",
+    GREEN: "green", RED: "red", PINK: "pink", GREY: "grey", SKY: "sky",
+}  # fmt: skip
 
 # Attention in cool colours, the feed-forward block in warm ones.
 MODULES = {
@@ -140,7 +146,6 @@ def spectra_by_module(spectrum: pd.DataFrame) -> Figure:
     modules = _modules(spectrum)
     layers = sorted(int(layer) for layer in spectrum["layer"].unique())
     depth = sns.color_palette("viridis", as_cmap=True)
-    spread = max(len(layers) - 1, 1)
     with mpl.rc_context(STYLE):
         columns = 4
         rows = -(-(len(modules) + 1) // columns)
@@ -150,7 +155,7 @@ def spectra_by_module(spectrum: pd.DataFrame) -> Figure:
         for (_, module, layer), sigma in _matrices(spectrum):
             if sigma[0] > 0:
                 at = thinned(len(sigma), DRAWN // 2)
-                colour = depth(0.92 * layers.index(layer) / spread)
+                colour = depth(_shade(layers.index(layer), layers))
                 panels[module].plot(at + 1, sigma[at] / sigma[0], color=colour, linewidth=0.7)
         for module, axes in panels.items():
             axes.set_title(module)
@@ -305,14 +310,18 @@ def _rank_axis(axes: Axes, ranks: Sequence[int]) -> None:
     axes.grid(visible=False, axis="x")
 
 
+def _shade(position: int, layers: list[int]) -> float:
+    """Where on viridis a layer stands; its ends are left out, too faint on dark or light paper."""
+    return 0.2 + 0.7 * position / max(len(layers) - 1, 1)
+
+
 def _depth_legend(axes: Axes, layers: list[int], depth) -> None:
     """In an empty panel: which colour is which layer, at most six of them named."""
     axes.axis("off")
-    spread = max(len(layers) - 1, 1)
     shown = sorted({round(i) for i in np.linspace(0, len(layers) - 1, min(len(layers), 6))})
     handles = [
         axes.plot(
-            [], [], color=depth(0.92 * i / spread), linewidth=2.5, label=f"layer {layers[i]}"
+            [], [], color=depth(_shade(i, layers)), linewidth=2.5, label=f"layer {layers[i]}"
         )[0]
         for i in shown
     ]
@@ -323,7 +332,7 @@ def inline(svg: str, prefix: str) -> str:
     """An SVG of `save` made fit to stand in a page: scalable, in the page's colours and fonts.
 
     Identifiers get `prefix`, so that figures on one page do not share any; numbers are rounded
-    to 1/100 pt; ink, grid and paper become the page's CSS variables.
+    to 1/100 pt; colours become the page's CSS variables (`THEME`).
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
@@ -333,6 +342,6 @@ def inline(svg: str, prefix: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', svg, count=1)
     svg = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
     svg = re.sub(r" \n(?=[MLzQC])|\n(?=[MLQCz])", " ", svg)
-    for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "rule"), (PAPER, "paper")):
+    for colour, name in THEME.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg

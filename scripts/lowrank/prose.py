@@ -41,12 +41,10 @@ def asked(found: Evidence) -> list[str]:
     ranks = [str(rank) for rank in ranks_of(found)]
     others = {v["other"] for v in experiment["variants"].values()}
     kept = {
-        "copy": f"their {OTHERS} copied from {derivative}",
+        "copy": f"copied from {derivative}",
         "keep": f"left as in {base}",
     }
-    ways = listed([kept[other] for other in ("copy", "keep") if other in others]).replace(
-        " and left", " or left"
-    )
+    ways = " or ".join(kept[other] for other in ("copy", "keep") if other in others)
     benchmarks = listed(
         [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
     )
@@ -59,7 +57,7 @@ def asked(found: Evidence) -> list[str]:
         question,
         f"Every projection matrix of {derivative} minus that of {base} was factored, D = U S V, and"
         f" cut to its top {listed(ranks)} directions; that was added back to {base}, biases"
-        f" from {derivative}, {ways}, stored as {experiment['serve_dtype']}. Each model answered"
+        f" from {derivative}, {OTHERS} {ways}, stored as {experiment['serve_dtype']}. Each model answered"
         f" {benchmarks} {experiment['samples']} times a problem at temperature"
         f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}. Read are the mean accuracy"
         f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
@@ -156,19 +154,21 @@ def _accuracy(found: Evidence, benchmark: str) -> list[str]:
     base, derivative = experiment["base"], experiment["derivative"]
     below = measure(found, benchmark, base, "mean", "exact", 1)["value"]
     above = measure(found, benchmark, derivative, "mean", "exact", 1)["value"]
-    reached = []
+    reached, gains = [], []
     for name, variant in experiment["variants"].items():
         if variant["rank"] == lowest:
             value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
-            gain = (value - below) / (above - below) if above - below >= 0.02 else np.nan
-            share = f", {gain:.0%} of the gain" if np.isfinite(gain) else ""
             how = {"copy": "copied", "keep": "kept"}[variant["other"]]
-            reached.append(f"{fraction(value)} with {OTHERS} {how}{share}")
+            reached.append(f"{fraction(value)} with {'them' if reached else OTHERS} {how}")
+            gains.append(f"{(value - below) / (above - below):.0%}" if above > below else "")
     label = experiment["benchmarks"][benchmark].get("label", benchmark)
-    return [
-        f"With rank {lowest} alone mean accuracy on {label} is {'; '.join(reached)};"
-        f" {found.label(derivative)} has {fraction(above)}, {found.label(base)} {fraction(below)}."
-    ]
+    said = (
+        f"With rank {lowest} alone mean accuracy on {label} is"
+        f" {listed(reached)};"
+        f" {found.label(derivative)} has {fraction(above)}, {found.label(base)} {fraction(below)}"
+    )
+    # A share of hardly any gain would be a number about noise.
+    return [said + (f": {listed(gains)} of the gain." if above - below >= 0.02 else ".")]
 
 
 def verdict_sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> list[str]:
