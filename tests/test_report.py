@@ -202,6 +202,18 @@ def test_published_numbers_stand_under_ours(tmp_path):
     assert [row["cells"][2]["text"] for row in anchors["rows"]] == ["0.987"]
 
 
+def test_prompts_that_differ_between_models_are_called_out(tmp_path):
+    path = results_of(tmp_path)
+    same = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])
+    assert same["hash of the prompts' token ids, Sums"].endswith("same for every model and shard")
+    record = tmp_path / "samples/sums/new/0004-0007.json"
+    changed = read_json(record)
+    changed["prompt"]["ids_sha256"]["p1"] = "0" * 64
+    write_json(record, changed)
+    other = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])
+    assert other["hash of the prompts' token ids, Sums"].startswith("NOT the same")
+
+
 def test_energy_is_the_share_of_squares():
     spectrum = pd.DataFrame({"index": [0, 1, 0, 1], "sigma": [3.0, 4.0, 0.0, 5.0]})
     assert findings.energy_at(spectrum, 1) == pytest.approx(9 / 50)

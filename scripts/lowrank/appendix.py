@@ -9,6 +9,7 @@ import pandas as pd
 from lowrank.errors import InputError
 from lowrank.evidence import SAMPLES, Evidence, shards, table
 from lowrank.findings import DASH, grid, percent, row
+from lowrank.prompts import digest
 
 # Of a longer trace, this many characters are shown of its beginning and of its end.
 SHOWN = 3000
@@ -109,7 +110,11 @@ def provenance(found: Evidence) -> dict[str, Any]:
         sampling.append((key, "; ".join(values)))
     return {
         "models": _models(found),
-        "sampling": [("seed of the draws in metrics", str(experiment["seed"])), *sampling],
+        "sampling": [
+            *sampling,
+            *_prompts(found),
+            ("seed of redraws and resamples", str(experiment["seed"])),
+        ],
         "prompt": visible(records[0]["example"]["prompt"]),
         "pools": _pools(found),
         "deltas": _deltas(found),
@@ -118,18 +123,34 @@ def provenance(found: Evidence) -> dict[str, Any]:
 
 
 def _setting(record: dict[str, Any]) -> dict[str, Any]:
-    """What all pools of an experiment should share; prompt hashes as one line a benchmark."""
-    prompt = dict(record["prompt"])
-    hashes = prompt.pop("ids_sha256")
+    """What all pools of an experiment should share."""
     return {
         "sampling": record["sampling"],
-        "prompt": prompt,
+        "prompt": {key: value for key, value in record["prompt"].items() if key != "ids_sha256"},
         "engine": record["engine"],
         "devices": ", ".join(record["devices"]),
         "guarantee": record["guarantee"],
-        f"prompt ids of {record['benchmark']['name']}": f"{len(hashes)} prompts, the first "
-        f"{next(iter(hashes.values()))[:16]}…",
     }
+
+
+def _prompts(found: Evidence) -> list[tuple[str, str]]:
+    """Of every benchmark, one hash over all prompts' token ids, and whether all models had it."""
+    said = []
+    for benchmark in found.experiment["benchmarks"]:
+        pairs = {
+            (model, digest(record["prompt"]["ids_sha256"]))
+            for (name, model), records in found.provenance.items()
+            for record in records
+            if name == benchmark
+        }
+        hashes = sorted({each for _, each in pairs})
+        label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
+        if len(hashes) == 1:
+            what = f"{hashes[0]}, the same for every model and shard"
+        else:
+            what = "NOT the same: " + ", ".join(f"{m} {h[:12]}" for m, h in sorted(pairs))
+        said.append((f"hash of the prompts' token ids, {label}", what))
+    return said
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -140,7 +161,8 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{name}.")
         else:
-            flat[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            flat[name] = visible(text) or "(empty)"
     return flat
 
 

@@ -57,8 +57,8 @@ def asked(found: Evidence) -> list[str]:
         question,
         f"Every projection matrix of {derivative} minus that of {base} was factored, D = U S V, and"
         f" cut to its top {listed(ranks)} directions; that was added back to {base}, biases"
-        f" from {derivative}, {OTHERS} {ways}, stored as {experiment['serve_dtype']}. Each model answered"
-        f" {benchmarks} {experiment['samples']} times a problem at temperature"
+        f" from {derivative}, {OTHERS} {ways}, stored as {experiment['serve_dtype']}. Each model"
+        f" answered {benchmarks} {experiment['samples']} times a problem at temperature"
         f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}. Read are the mean accuracy"
         f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
         f" protocol, the mean of {experiment['repeats']} random draws.",
@@ -165,10 +165,11 @@ def _accuracy(found: Evidence, benchmark: str) -> list[str]:
     said = (
         f"With rank {lowest} alone mean accuracy on {label} is"
         f" {listed(reached)};"
-        f" {found.label(derivative)} has {fraction(above)}, {found.label(base)} {fraction(below)}"
+        f" training took {found.label(base)} at {fraction(below)} to {found.label(derivative)} at"
+        f" {fraction(above)}"
     )
     # A share of hardly any gain would be a number about noise.
-    return [said + (f": {listed(gains)} of the gain." if above - below >= 0.02 else ".")]
+    return [said + (f"; {listed(gains)} of that gain." if above - below >= 0.02 else ".")]
 
 
 def verdict_sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> list[str]:
