@@ -91,6 +91,7 @@ def save(figure: Figure, stem: str | Path) -> None:
     with mpl.rc_context(STYLE):
         with whole_file(stem.with_name(f"{stem.name}.svg")) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # it is laid out now; doing so again takes as long
         with whole_file(stem.with_name(f"{stem.name}.png")) as temporary:
             figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
 
