@@ -24,14 +24,15 @@ def code_digest(program: str | Path) -> str:
     program = Path(program)
     folder = program.parent
     digest = hashlib.sha256()
-    for path in sorted(_closure(program, folder)):
+    for path in sorted(closure(program)):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def _closure(program: Path, folder: Path) -> set[Path]:
-    """The program and the files of `folder` that it imports, transitively."""
+def closure(program: Path) -> set[Path]:
+    """A program and the files of its own folder that it imports, transitively."""
+    folder = program.parent
     seen: set[Path] = set()
     waiting = [program]
     while waiting:
