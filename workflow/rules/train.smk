@@ -41,7 +41,7 @@ rule train_pretrained:
         f"{TRAINED}/benchmarks/train_pretrained.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
@@ -67,7 +67,7 @@ rule train_sft:
         f"{TRAINED}/benchmarks/train_sft.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
@@ -93,7 +93,7 @@ rule train_rl:
         f"{TRAINED}/benchmarks/train_rl.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=6000,
         runtime=lambda wildcards, attempt: 90 * attempt,

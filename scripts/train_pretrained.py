@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Train the embedded grandparent from nothing: arithmetic facts in plain text.
+
+Stored in bfloat16 with tied embeddings (no lm_head tensor).
+
+Example:
+  python scripts/train_pretrained.py --settings experiments/training/mini.yaml \\
+      --threads 1 --output results/mini-training/pretrained
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lowrank import training
+from lowrank.errors import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--settings", required=True, help="training settings, a YAML file")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--output", required=True, type=Path, help="folder of the checkpoint")
+    arguments = parser.parse_args()
+    training.train_pretrained(
+        training.read_settings(arguments.settings), arguments.output, arguments.threads
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
