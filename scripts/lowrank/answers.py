@@ -5,6 +5,8 @@ Everything here is linear in the length of the text, whatever the text holds.
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from fractions import Fraction
 
 # A box may name its width and alignment: \framebox[3cm][c]{42}. The bounds keep hostile texts
 # from making the search quadratic.
@@ -198,10 +200,14 @@ _LEFT_SIDE = re.compile(
 _THOUSANDS = (
     r"(?:\s|(?:\\[!,;: ]|,|\{\\?,\}|~|\\thinspace|'|\\text\{,\}|\\mathord\{,\}|\{ \}){1,3})"
 )
-_INTEGER = re.compile(
-    r"(?P<sign>[+-]?)\s*(?P<digits>\d+|\d{1,3}(?:" + _THOUSANDS + r"\d{3})+)(?:\.0*)?"
+_WHOLE = r"(?:\d+|\d{1,3}(?:" + _THOUSANDS + r"\d{3})+)"
+_INTEGER = re.compile(rf"(?P<sign>[+-]?)\s*(?P<digits>{_WHOLE})(?:\.0*)?")
+_DECIMAL = re.compile(rf"(?P<sign>[+-]?)\s*(?P<digits>{_WHOLE}?)\.(?P<decimals>\d+)")
+_FRACTION = re.compile(
+    r"(?P<sign>[+-]?)\s*(?:\\[dtc]?frac\s*(?:\{\s*(?P<a>[+-]?\d+)\s*\}|(?P<b>\d))\s*"
+    r"(?:\{\s*(?P<c>\d+)\s*\}|(?P<d>\d))|(?P<e>\d+)\s*/\s*(?P<f>\d+))"
 )
-INTEGER_LENGTH = 400  # characters an integer answer may have, marks and units included
+LONGEST_NUMBER = 400  # characters a number may have, marks and units included
 
 
 def integer(answer: str, equation: bool = False) -> str | None:
@@ -212,19 +218,49 @@ def integer(answer: str, equation: bool = False) -> str | None:
     fractions, powers, percentages, lists, several numbers, 3.25.
     equation: also read the right side of "m + n = 25".
     """
-    if len(answer) > INTEGER_LENGTH:
-        digits = answer.strip()
-        return _digits(digits) if digits.isascii() and digits.isdigit() else None
-    text = tidy(answer)
-    if equation:
-        left = _LEFT_SIDE.match(text)
-        text = text[left.end() :] if left else text
-    while True:
-        before = text
-        text = tidy(text)
+    digits = answer.strip()
+    if len(digits) > LONGEST_NUMBER and digits.isascii() and digits.isdigit():
+        return _digits(digits)
+    for text in _undressed(answer, equation):
         if found := _INTEGER.fullmatch(text):
             digits = _digits(re.sub(r"\D", "", found["digits"]))
             return "-" + digits if found["sign"] == "-" and digits != "0" else digits
+    return None
+
+
+def rational(answer: str) -> Fraction | None:
+    r"""The number an answer states as an integer, a decimal, a/b or \frac{a}{b}, exactly.
+
+    None if it is anything else. Dressed as for `integer`; mixed numbers are not read.
+    """
+    whole = integer(answer)
+    if whole is not None:
+        return Fraction(int(whole)) if len(whole) <= LONGEST_NUMBER else None
+    for text in _undressed(answer, equation=False):
+        value = None
+        if found := _DECIMAL.fullmatch(text):
+            decimals = found["decimals"]
+            digits = re.sub(r"\D", "", found["digits"]) + decimals
+            value = Fraction(int(digits), 10 ** len(decimals))
+        elif found := _FRACTION.fullmatch(text):
+            above, below = (int(found[a] or found[b] or found[c]) for a, b, c in ("abe", "cdf"))
+            value = Fraction(above, below) if below else None
+        if value is not None:
+            return -value if found["sign"] == "-" else value
+    return None
+
+
+def _undressed(answer: str, equation: bool) -> Iterator[str]:
+    """An answer, then what is left of it as groups, units and currencies come off."""
+    if len(answer) > LONGEST_NUMBER:
+        return
+    text = tidy(answer)
+    if equation and (left := _LEFT_SIDE.match(text)):
+        text = text[left.end() :]
+    while True:
+        before = text
+        text = tidy(text)
+        yield text
         if wrapper := _WRAPPER.match(text):
             text = wrapper["inner"]
         elif text.startswith("(") and text.endswith(")") and text.count("(") == 1:
@@ -234,7 +270,7 @@ def integer(answer: str, equation: bool = False) -> str | None:
             text = text[: suffix.start()]
         text = _PREFIX.sub("", text)
         if text == before:
-            return None
+            return
 
 
 def _digits(digits: str) -> str:

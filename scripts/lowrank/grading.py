@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from lowrank.answers import RULES, extract, integer, tidy
+from lowrank.answers import RULES, extract, integer, rational, tidy
 from lowrank.errors import InputError
+from lowrank.judges import NUMBER, Judges, Verdict
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -57,7 +59,8 @@ def grade(
     if answer_type == "integer":
         judged = judge_integers(golds, pairs)
     else:
-        judged = judge_any(golds, pairs, workers, time_limit, memory_limit)
+        with Judges(workers, time_limit, memory_limit) as judges:
+            judged = judge_any(golds, pairs, judges)
 
     grades = samples.drop(columns="completion")
     nothing = (None, False, None)
@@ -210,13 +213,9 @@ def judge_integers(golds: dict[str, str], pairs: Iterable[tuple[str, str | None]
 def judge_any(
     golds: dict[str, str],
     pairs: Iterable[tuple[str, str | None]],
-    workers: int,
-    time_limit: float,
-    memory_limit: int,
+    judges: Judges,
 ) -> Judged:
     """Answers of any kind: by spelling, as integers, else by math-verify."""
-    from lowrank import judges
-
     written: dict[str, dict[str, list[str]]] = {name: {} for name in golds}
     for name, text in sorted({pair for pair in pairs if pair[1] is not None}):
         written[name].setdefault(tidy(text), []).append(text)
@@ -225,19 +224,16 @@ def judge_any(
     unjudged: dict[tuple[str, str], str] = {}
     asked: list[tuple[str, str]] = []
     for name, gold in golds.items():
-        gold_text, gold_integer = tidy(gold), integer(gold)
         for text in written[name]:
-            if text == gold_text or _words(text) == _words(gold_text) != "":
-                correct[name, text] = True
-            elif gold_integer is not None and (number := integer(text)) is not None:
-                correct[name, text] = number == gold_integer
+            key = name, text
+            known = _same_by_sight(text, tidy(gold))
+            if known is not None:
+                correct[key] = known
             elif reason := _out_of_bounds(text):
-                correct[name, text], unjudged[name, text] = False, reason
+                correct[key], unjudged[key] = False, reason
             else:
-                asked.append((name, text))
-    limits = {"workers": workers, "time_limit": time_limit, "memory_limit": memory_limit}
-    verdicts = judges.ask([("right", tidy(golds[n]), text) for n, text in asked], **limits)
-    for key, verdict in zip(asked, verdicts, strict=True):
+                asked.append(key)
+    for key, verdict in _right(golds, asked, judges).items():
         correct[key] = verdict.value is True
         if verdict.reason:
             unjudged[key] = verdict.reason
@@ -246,7 +242,7 @@ def judge_any(
         name: [t for t in texts if not correct[name, t] and (name, t) not in unjudged]
         for name, texts in written.items()
     }
-    classes = voting_classes(wrong, **limits)
+    classes = voting_classes(wrong, judges)
     judged: Judged = {}
     for name, texts in written.items():
         gold = integer(golds[name]) or _shown(tidy(golds[name]))
@@ -257,37 +253,89 @@ def judge_any(
     return judged
 
 
-def voting_classes(answers: dict[str, list[str]], **limits: float) -> dict[tuple[str, str], str]:
+def _right(
+    golds: dict[str, str], asked: list[tuple[str, str]], judges: Judges
+) -> dict[tuple[str, str], Verdict]:
+    """math-verify's verdicts on (problem_id, answer).
+
+    What cannot be judged against a gold that is a plain integer is not tried against another.
+    """
+
+    def ask(keys: list[tuple[str, str]]) -> list[Verdict]:
+        return judges.ask([("right", tidy(golds[name]), text) for name, text in keys])
+
+    plain = {name for name, gold in golds.items() if integer(gold) is not None}
+    first = {text: (name, text) for name, text in reversed(asked) if name in plain}
+    tried = sorted(first.values())
+    verdicts = dict(zip(tried, ask(tried), strict=True))
+    rest = []
+    for key in asked:
+        if key not in verdicts:
+            earlier = verdicts.get(first.get(key[1], key))
+            if earlier and earlier.reason:
+                verdicts[key] = earlier
+            else:
+                rest.append(key)
+    verdicts.update(zip(rest, ask(rest), strict=True))
+    return verdicts
+
+
+def _same_by_sight(first: str, second: str) -> bool | None:
+    """Whether two answers are the same, where spelling or arithmetic decides it; else None."""
+    if first == second or _words(first) == _words(second) != "":
+        return True
+    integers = integer(first), integer(second)
+    if None not in integers:
+        return integers[0] == integers[1]
+    numbers = rational(first), rational(second)
+    if None in numbers:
+        return None
+    if numbers[0] == numbers[1]:
+        return True
+    # 0.333333 for 1/3 is math-verify's to judge.
+    return None if _near(*numbers) else False
+
+
+def voting_classes(answers: dict[str, list[str]], judges: Judges) -> dict[tuple[str, str], str]:
     """One name for all spellings of one answer: (problem_id, answer) -> voting class.
 
     answers: the distinct (tidy) answers of each problem. Two are one class if they verify equal,
     or if a chain of such pairs connects them, so the order of arrival changes nothing. The class
     is named by an integer if it holds one, else by its shortest, then alphabetically first member.
     """
-    from lowrank import judges
-
     numbers = {(n, t): integer(t) for n, texts in answers.items() for t in texts}
-    open_to_question = [
-        key
-        for name, texts in answers.items()
-        if len(texts) > 1 and any(numbers[name, text] is None for text in texts)
-        for key in ((name, text) for text in texts)
-    ]
-    values = judges.ask([("value", text) for _, text in open_to_question], **limits)
     # Only answers of one problem, one kind and (where they have one) one value can be the same.
     kinds: dict[tuple[str, str], list[tuple[complex | str, str]]] = {}
-    for (name, text), verdict in zip(open_to_question, values, strict=True):
-        if verdict.value is not None:
-            kind, value = verdict.value
+    questions = []
+    for name, texts in answers.items():
+        for text in texts:
+            if words := _words(text):
+                kinds.setdefault((name, f"words {words}"), []).append((text, text))
+            if (value := rational(text)) is not None:
+                kinds.setdefault((name, NUMBER), []).append((value, text))
+            elif len(texts) > 1 and numbers[name, text] is None:
+                questions.append((name, text))
+    distinct = sorted({text for _, text in questions})
+    values = dict(zip(distinct, judges.ask([("value", t) for t in distinct]), strict=True))
+    for name, text in questions:
+        if values[text].value is not None:
+            kind, value = values[text].value
             kinds.setdefault((name, kind), []).append((value, text))
-    candidates = [
-        (name, first[1], second[1])
-        for (name, _), members in sorted(kinds.items())
-        for first, second in combinations(sorted(members, key=lambda m: m[1]), 2)
-        if _near(first[0], second[0])
-        and numbers[name, first[1]] != (numbers[name, second[1]] or "")
-    ]
-    same = judges.ask([("same", a, b) for _, a, b in candidates], **limits)
+    same: list[tuple[tuple[str, str], tuple[str, str]]] = []
+    candidates: list[tuple[str, str, str]] = []
+    for (name, _), members in sorted(kinds.items()):
+        for first, second in combinations(sorted(members, key=lambda member: member[1]), 2):
+            if not _near(first[0], second[0]):
+                continue
+            known = _same_by_sight(first[1], second[1])
+            if known:
+                same.append(((name, first[1]), (name, second[1])))
+            elif known is None:
+                candidates.append((name, first[1], second[1]))
+    verdicts = judges.ask([("same", a, b) for _, a, b in candidates])
+    for (name, first, second), verdict in zip(candidates, verdicts, strict=True):
+        if verdict.value:
+            same.append(((name, first), (name, second)))
     parent = {key: key for key in numbers}
 
     def root(key: tuple[str, str]) -> tuple[str, str]:
@@ -295,13 +343,8 @@ def voting_classes(answers: dict[str, list[str]], **limits: float) -> dict[tuple
             parent[key] = key = parent[parent[key]]
         return key
 
-    by_number: dict[tuple[str, str], tuple[str, str]] = {}
-    for key, number in numbers.items():
-        if number is not None:
-            parent[root(key)] = root(by_number.setdefault((key[0], number), key))
-    for (name, first, second), verdict in zip(candidates, same, strict=True):
-        if verdict.value:
-            parent[root((name, first))] = root((name, second))
+    for first, second in same:
+        parent[root(first)] = root(second)
     members: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for key in numbers:
         members.setdefault(root(key), []).append(key)
@@ -313,7 +356,7 @@ def voting_classes(answers: dict[str, list[str]], **limits: float) -> dict[tuple
     return names
 
 
-def _near(first: complex | str, second: complex | str) -> bool:
+def _near(first: complex | Fraction | str, second: complex | Fraction | str) -> bool:
     if isinstance(first, str) or isinstance(second, str):
         return True  # no number to tell them apart by
     return abs(first - second) <= 1e-4 * max(1.0, abs(first), abs(second))

@@ -9,6 +9,7 @@ The workers are forked from a server that has imported math-verify once.
 """
 
 import multiprocessing
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from typing import Any
 
 Question = tuple[str, ...]
 """("right", gold, answer) -> bool; ("same", a, b) -> bool; ("value", answer) -> key, number."""
+
+
+NUMBER = "number"  # the key of what has no symbols
 
 
 @dataclass(frozen=True)
@@ -32,80 +36,84 @@ class Verdict:
 class _Worker:
     process: Any
     connection: Connection
-    job: int
-    deadline: float
+    job: int = -1
+    deadline: float = 0.0
 
 
-def ask(
-    questions: Sequence[Question],
-    workers: int = 1,
-    time_limit: float = 5.0,
-    memory_limit: int = 2**30,
-) -> list[Verdict]:
-    """Answer every question, in order.
+class Judges:
+    """Worker processes that answer questions; use as a context manager, they end with it.
 
+    workers: how many at once; the verdicts do not depend on it.
     time_limit: seconds of processor time a question may take.
     memory_limit: bytes of address space a worker may have.
-    The verdicts do not depend on `workers`.
     """
-    verdicts: list[Verdict | None] = [None] * len(questions)
-    waiting = list(range(len(questions)))[::-1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["math_verify"])
-    running: list[_Worker] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                running.append(_start(context, time_limit, memory_limit))
-                _give(running[-1], questions, waiting, time_limit)
-            wait([worker.connection for worker in running], timeout=1.0)
-            for worker in list(running):
-                verdict = _verdict(worker, time_limit)
-                if verdict is None:
-                    continue
-                verdicts[worker.job] = verdict
-                if waiting and worker.process.is_alive():
-                    _give(worker, questions, waiting, time_limit)
-                else:
-                    _stop(worker)
-                    running.remove(worker)
-    finally:
-        for worker in running:
+
+    def __init__(self, workers: int = 1, time_limit: float = 5.0, memory_limit: int = 2**30):
+        self.workers, self.time_limit, self.memory_limit = workers, time_limit, memory_limit
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
+
+    def __enter__(self) -> "Judges":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._idle + self._busy:
             _stop(worker)
-    return verdicts
+        self._idle, self._busy = [], []
 
+    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Answer every question, in order."""
+        verdicts: list[Verdict | None] = [None] * len(questions)
+        waiting = list(range(len(questions)))[::-1]
+        workers = min(self.workers, 1 + len(questions) // 8)  # each takes a second to start
+        while waiting or self._busy:
+            while waiting and len(self._busy) < workers:
+                worker = self._idle.pop() if self._idle else self._start()
+                worker.job = waiting.pop()
+                # For one that waits without computing; the kernel ends one that computes.
+                worker.deadline = time.monotonic() + 60 + 20 * self.time_limit
+                worker.connection.send(questions[worker.job])
+                self._busy.append(worker)
+            wait([worker.connection for worker in self._busy], timeout=1.0)
+            for worker in list(self._busy):
+                verdict = self._verdict(worker)
+                if verdict is not None:
+                    verdicts[worker.job] = verdict
+                    self._busy.remove(worker)
+                    if worker.process.is_alive():
+                        self._idle.append(worker)
+                    else:
+                        _stop(worker)
+        return verdicts
 
-def _start(context: Any, time_limit: float, memory_limit: int) -> _Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, time_limit, memory_limit), daemon=True)
-    process.start()
-    theirs.close()
-    return _Worker(process, ours, -1, 0.0)
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["math_verify"])
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_serve, args=(theirs, self.time_limit, self.memory_limit), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
 
-
-def _give(worker: _Worker, questions: Sequence[Question], waiting: list[int], limit: float) -> None:
-    worker.job = waiting.pop()
-    # For a worker that waits without computing; the kernel ends one that computes.
-    worker.deadline = time.monotonic() + 60 + 20 * limit
-    worker.connection.send(questions[worker.job])
-
-
-def _verdict(worker: _Worker, time_limit: float) -> Verdict | None:
-    """What a worker has to say; None while it thinks."""
-    if worker.connection.poll():
-        try:
-            return worker.connection.recv()
-        except EOFError:
+    def _verdict(self, worker: _Worker) -> Verdict | None:
+        """What a worker has to say; None while it thinks."""
+        late = Verdict(None, f"over {self.time_limit:g} s")
+        if worker.connection.poll():
+            try:
+                return worker.connection.recv()
+            except (EOFError, ConnectionResetError):
+                worker.process.join()
+                status = worker.process.exitcode
+                if status == -signal.SIGPROF:
+                    return late
+                return Verdict(None, f"the judging process ended with status {status}")
+        if time.monotonic() > worker.deadline:
+            worker.process.kill()
             worker.process.join()
-            status = worker.process.exitcode
-            if status == -signal.SIGPROF:
-                return Verdict(None, f"over {time_limit:g} s")
-            return Verdict(None, f"the judging process ended with status {status}")
-    if time.monotonic() > worker.deadline:
-        worker.process.kill()
-        worker.process.join()
-        return Verdict(None, f"over {time_limit:g} s")
-    return None
+            return late
+        return None
 
 
 def _stop(worker: _Worker) -> None:
@@ -146,11 +154,14 @@ def _serve(connection: Connection, time_limit: float, memory_limit: int) -> None
         connection.send(verdict)
 
 
+_JOINED = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{[\s,]{0,9}(?:or|and)\s{0,9}\}")
+
+
 def _parse(answer: str) -> list:
     from math_verify import parse
 
-    # Several answers joined by a word: without a comma math-verify reads 699 or 700 as 699700.
-    return parse(rf"\boxed{{{answer}}}", parsing_timeout=None)
+    # Without the space math-verify reads 699\text{or}700 as 699700.
+    return parse(rf"\boxed{{{_JOINED.sub(', ', answer)}}}", parsing_timeout=None)
 
 
 def _right(gold: str, answer: str) -> bool:
@@ -190,5 +201,5 @@ def _value(answer: str) -> tuple[str, complex | str]:
         points = {symbol: sympy.sqrt(7 + 3 * i) / 2 for i, symbol in enumerate(symbols)}
         value = complex(expression.subs(points).evalf(15))
         if value == value:
-            return "number " + " ".join(map(str, symbols)), value
+            return " ".join([NUMBER, *map(str, symbols)]), value
     return f"{type(expression).__name__}", str(expression)

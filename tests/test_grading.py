@@ -1,0 +1,168 @@
+"""What grades promise, with math-verify really running in its worker processes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+
+from lowrank.errors import InputError
+from lowrank.grading import grade, summary
+from lowrank.judges import Judges
+
+ROOT = Path(__file__).parents[1]
+
+
+def table(completions: dict[str, list[str]], **columns) -> pandas.DataFrame:
+    rows = [
+        {"problem_id": problem, "sample": i, "completion": text}
+        for problem, texts in completions.items()
+        for i, text in enumerate(texts)
+    ]
+    return pandas.DataFrame(rows).assign(**columns)
+
+
+def problems(**answers) -> pandas.DataFrame:
+    return pandas.DataFrame({"problem_id": list(answers), "answer": list(answers.values())})
+
+
+def boxed(*answers: str) -> list[str]:
+    return [rf"... so \boxed{{{answer}}}" for answer in answers]
+
+
+def test_an_integer_benchmark_takes_integers_only():
+    texts = boxed("025", r"25 \text{ cm}", "3.25", r"\frac{50}{2}", "x = 25", "26")
+    grades = grade(table({"a": texts}), problems(a="025"), answer_type="integer")
+    assert grades["answer"].tolist() == ["25", "25", None, None, "25", "26"]
+    assert grades["correct"].tolist() == [True, True, False, False, True, False]
+    assert grades["extracted"][2] == "3.25"
+    with pytest.raises(InputError, match="no integers"):
+        grade(table({"a": texts}), problems(a="1/2"), answer_type="integer")
+
+
+def test_equal_answers_are_one_class_whatever_their_spelling_or_order():
+    spellings = [
+        *boxed(r"\frac{1}{2}", "0.5", "1/2", r"\dfrac{2}{4}", r"\sqrt{8}", r"2\sqrt{2}", "(1,2)"),
+        *boxed("x+1", "1+x", "7", r"\text{east}", "East", "699 or 700", r"\{700, 699\}"),
+        "no answer",
+    ]
+    gold = problems(a=r"\sin\left(\frac{\pi}{6}\right)")
+    grades = grade(table({"a": spellings}), gold, workers=2)
+    classes = grades["answer"].tolist()
+    assert len(set(classes[:4])) == len(set(classes[4:6])) == len(set(classes[7:9])) == 1
+    assert len(set(classes[10:12])) == len(set(classes[12:14])) == 1
+    assert classes[14] is None
+    assert len(set(classes)) == 8  # 1/2, root 8, interval, x+1, 7, east, 699 or 700, none
+    assert grades["correct"].tolist() == [True] * 4 + [False] * 11
+    backwards = grade(table({"a": spellings[::-1]}), gold, workers=1)
+    assert backwards["answer"].tolist() == classes[::-1]
+    assert backwards["correct"].tolist() == grades["correct"].tolist()[::-1]
+
+
+def test_what_math_verify_reads_wrongly_is_read_rightly():
+    pairs = {"700": r"699\text{ or }700", "25": "3.25", "10000": "10{,}000", "1000": "1, 000"}
+    golds = problems(**{f"p{i}": gold for i, gold in enumerate(pairs)})
+    grades = grade(table({f"p{i}": boxed(a) for i, a in enumerate(pairs.values())}), golds)
+    assert grades["correct"].tolist() == [False, False, True, False]
+
+
+def test_hostile_answers_end_within_their_limits_and_are_named():
+    hostile = [
+        *boxed("9^{9^{9^9}}", "9" * 1_000_000, "{" * 10_000 + "5" + "}" * 10_000),
+        *boxed("5\0", "\ud800", "\u202e52", r"\frac{" * 90 + "}" * 90, "x" * 1_000_000),
+        *boxed("(((" * 30 + "1" + ")))" * 30, "100000!", r"\sum_{n=1}^{10^{12}} n^{n}"),
+        r"\boxed{" * 10_000,
+        *boxed("{" * 900 + "5" + "}" * 900),
+    ]
+    start = time.monotonic()
+    grades = grade(table({"a": hostile}), problems(a="25"), time_limit=1.0, workers=2)
+    assert time.monotonic() - start < 120
+    assert not grades["correct"].any()
+    unjudged = dict(zip(grades["sample"], grades["unjudged"], strict=True))
+    assert unjudged[0] == "over 1 s"
+    assert "longer" in unjudged[2]
+    assert "nested" in unjudged[12]
+    assert "longer" in unjudged[7]
+    assert unjudged[1] is None  # a very long integer is not 25
+    assert unjudged[11] is None
+    assert pandas.isna(grades["answer"][11])
+    assert "a#0: over 1 s: 9^{9^{9^9}}" in summary(grades)
+    assert grades["extracted"].dropna().str.len().max() < 3000
+
+
+def test_limits_are_the_kernels_and_a_worker_is_replaced():
+    with Judges(workers=1, time_limit=0.5) as judges:
+        verdicts = judges.ask(
+            [("right", "1", "9^{9^{9^9}}"), ("right", r"\frac{1}{2}", r"0.5"), ("nonsense",)]
+        )
+    assert [verdict.value for verdict in verdicts] == [None, True, None]
+    assert verdicts[0].reason == "over 0.5 s"
+
+
+def test_only_the_text_after_the_reasoning_is_searched():
+    texts = [r"\boxed{1}</think> \boxed{2}", r"\boxed{2}", "</think>", ""]
+    grades = grade(table({"a": texts}), problems(a="2"), reasoning_end="</think>")
+    assert grades["correct"].tolist() == [True, False, False, False]
+    assert grades["answer"].tolist() == ["2", None, None, None]
+
+
+def test_other_columns_are_carried_along_and_rows_are_put_in_order():
+    samples = table({"b": boxed("1", "2"), "a": boxed("3", "4")}, finish_reason="stop")
+    grades = grade(samples.iloc[::-1], problems(a=4, b=1.0))
+    assert grades[["problem_id", "sample"]].values.tolist() == [
+        ["a", 0],
+        ["a", 1],
+        ["b", 0],
+        ["b", 1],
+    ]
+    assert grades["correct"].tolist() == [False, True, True, False]
+    assert grades["finish_reason"].tolist() == ["stop"] * 4
+    assert "completion" not in grades
+
+
+def test_broken_pools_are_refused_by_name():
+    golds = problems(a="1", b="2")
+    whole = table({"a": boxed("1", "2"), "b": boxed("1", "2")})
+    with pytest.raises(InputError, match="b#1"):
+        grade(whole.iloc[:3], golds)
+    with pytest.raises(InputError, match=r"more than once: a#0"):
+        grade(pandas.concat([whole, whole.iloc[:1]]), golds)
+    with pytest.raises(InputError, match="not in the table: b"):
+        grade(whole, problems(a="1"))
+    with pytest.raises(InputError, match="2 of 3 x 2 samples are missing: c#0, c#1"):
+        grade(whole, problems(a="1", b="2", c="3"))
+    with pytest.raises(InputError, match="4 of 2 x 4 samples are missing: a#0"):
+        grade(whole.assign(sample=whole["sample"] + 2), golds)
+    with pytest.raises(InputError, match="lack the column completion"):
+        grade(whole.drop(columns="completion"), golds)
+    with pytest.raises(InputError, match="no answer"):
+        grade(whole, problems(a="1", b=None))
+    with pytest.raises(InputError, match="twice"):
+        grade(whole, pandas.concat([golds, golds]))
+
+
+def test_the_program_reads_shards_and_writes_the_same_bytes_twice(tmp_path):
+    whole = table({"a": boxed("1", "2", r"\frac{2}{2}", "y"), "b": boxed("1", "2", "2", "x")})
+    whole["completion"] += " \u2028 \ud800"  # a line separator and half a character
+    for name, part in (("0", whole[whole["sample"] < 2]), ("1", whole[whole["sample"] >= 2])):
+        lines = [json.dumps(row) + "\n" for row in part.to_dict("records")]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    problems(a="1", b="2").to_parquet(tmp_path / "p.parquet")
+    outputs = []
+    for workers in ("1", "2"):
+        command = [sys.executable, ROOT / "scripts/grade.py", "--problems", tmp_path / "p.parquet"]
+        command += ["--samples", tmp_path / "0.jsonl", tmp_path / "1.jsonl"]
+        command += ["--output", tmp_path / f"g{workers}.parquet", "--workers", workers]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "8 completions: 4 right, 4 wrong" in done.stderr
+        outputs.append((tmp_path / f"g{workers}.parquet").read_bytes())
+    assert outputs[0] == outputs[1]
+    command[command.index("--samples") + 1 :] = [tmp_path / "0.jsonl", "--output", "x.parquet"]
+    command += ["--samples", tmp_path / "1.jsonl"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert failed.stderr.count("\n") == 1
