@@ -110,38 +110,38 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def job(given: argparse.Namespace) -> Job:
+    return Job(
+        serving=Serving(
+            model=given.model,
+            adapter=given.adapter,
+            device=given.device,
+            dtype=given.dtype,
+            max_model_len=given.max_model_len,
+            max_num_seqs=given.max_num_seqs,
+            threads=given.threads,
+            kv_cache_gib=given.kv_cache_gib,
+            gpu_memory=given.gpu_memory,
+        ),
+        tokenizer=given.tokenizer,
+        problems=given.problems,
+        output=given.output,
+        model_name=given.model_name,
+        benchmark=given.benchmark,
+        first=given.first,
+        count=given.count,
+        seed=given.seed,
+        temperature=given.temperature,
+        top_p=given.top_p,
+        max_tokens=given.max_tokens,
+        system=given.system,
+        user=given.user,
+        think=given.think_prefix,
+    )
+
+
 def main() -> None:
-    given = parse()
-    serving = Serving(
-        model=given.model,
-        adapter=given.adapter,
-        device=given.device,
-        dtype=given.dtype,
-        max_model_len=given.max_model_len,
-        max_num_seqs=given.max_num_seqs,
-        threads=given.threads,
-        kv_cache_gib=given.kv_cache_gib,
-        gpu_memory=given.gpu_memory,
-    )
-    sample(
-        Job(
-            serving=serving,
-            tokenizer=given.tokenizer,
-            problems=given.problems,
-            output=given.output,
-            model_name=given.model_name,
-            benchmark=given.benchmark,
-            first=given.first,
-            count=given.count,
-            seed=given.seed,
-            temperature=given.temperature,
-            top_p=given.top_p,
-            max_tokens=given.max_tokens,
-            system=given.system,
-            user=given.user,
-            think=given.think_prefix,
-        )
-    )
+    sample(job(parse()))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_checkpoint import TEMPLATE, THINKING, make_tokenizer
+
 from lowrank import prompts
 from lowrank.errors import InputError
-from tiny_checkpoint import TEMPLATE, THINKING, make_tokenizer
 
 THINK = "<think>\n"
 

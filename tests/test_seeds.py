@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lowrank.seeds import request_seed
 
 names = st.text(max_size=8)
