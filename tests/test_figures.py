@@ -72,6 +72,18 @@ def test_an_unchanged_matrix_is_drawn_raw_and_left_out_normalised():
     assert set(figures.kept_energy(table)["tensor"]) == {"model.layers.0.self_attn.q_proj.weight"}
 
 
+def test_a_delta_of_nothing_can_be_drawn(tmp_path):
+    table = spectrum_of({"q_proj": 4}).assign(sigma=0.0)
+    for number, figure in enumerate(
+        [
+            figures.spectra(table),
+            figures.spectra_by_module(table),
+            figures.energy({"rl": table}, [2]),
+        ]
+    ):
+        figures.save(figure, tmp_path / str(number))
+
+
 def test_modules_have_a_panel_each_and_layers_a_line():
     figure = figures.spectra_by_module(spectrum_of(SIZES, layers=3))
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}

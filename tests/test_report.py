@@ -202,6 +202,20 @@ def test_published_numbers_stand_under_ours(tmp_path):
     assert [row["cells"][2]["text"] for row in anchors["rows"]] == ["0.987"]
 
 
+def test_a_delta_of_nothing_can_be_shown(tmp_path, undrawn):
+    path = results_of(tmp_path)
+    folder = tmp_path / "delta/rl"
+    spectrum = pd.read_parquet(folder / "spectrum.parquet").assign(sigma=0.0)
+    spectrum.to_parquet(folder / "spectrum.parquet")
+    zeros = dict.fromkeys(["frobenius", "sigma_1", "stable_rank", "relative_frobenius"], 0.0)
+    ranks = {"rank_50": 0, "rank_90": 0, "rank_99": 0, "sigma_1_ratio": None}
+    summary = pd.read_parquet(folder / "summary.parquet").assign(**zeros, **ranks)
+    summary.to_parquet(folder / "summary.parquet")
+    report.build(path, tmp_path, tmp_path / "report")
+    text = (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    assert not re.search(r"\bnan\b", "".join(Page(text).text).lower())
+
+
 def test_prompts_that_differ_between_models_are_called_out(tmp_path):
     path = results_of(tmp_path)
     same = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])

@@ -213,31 +213,32 @@ def deltas_frame(found: Evidence) -> pd.DataFrame:
         part.insert(0, "delta", delta)
         for rank in ranks_of(found):
             part[f"energy_r{rank}"] = [energy_at(grouped[t], rank) for t in part["tensor"]]
+        ratios = ["relative_frobenius", "sigma_1_ratio"]
+        part[ratios] = part[ratios].astype(float)  # null where the base's matrix is zero
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
 def modules_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """A delta module by module: pooled norms, medians over layers, pooled energy at each rank."""
+    """A delta module by module: norm and energy of all layers together, medians over layers."""
     ranks, spectrum = ranks_of(found), found.spectra[delta]
     rows = []
     here = frame[frame["delta"] == delta]
     for module, lines in [*here.groupby("module", sort=False), ("all", here)]:
         pooled = spectrum if module == "all" else spectrum[spectrum["module"] == module]
-        base = np.sqrt(np.sum((lines["frobenius"] / lines["relative_frobenius"]) ** 2))
         norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
         shapes = sorted(
             {f"{r} {TIMES} {c}" for r, c in zip(lines["rows"], lines["columns"], strict=True)}
         )
-        numbers = [norm, norm / base, lines["sigma_1"].max(), lines["stable_rank"].median()]
-        kept = [percent(energy_at(pooled, rank)) for rank in ranks]
         shape = shapes[0] if len(shapes) == 1 else ""
-        cells = [module, str(len(lines)), shape, *map(size, numbers)]
-        cells += [str(int(lines["rank_90"].median())), *kept]
+        medians = lines[["relative_frobenius", "stable_rank"]].median()
+        cells = [module, str(len(lines)), shape, size(norm), size(lines["sigma_1"].max())]
+        cells += [percent(energy_at(pooled, rank)) for rank in ranks]
+        cells += [*map(size, medians), str(int(lines["rank_90"].median()))]
         rows.append(row(*cells, kind="total" if module == "all" else ""))
-    heads = ["module", "matrices", "shape", "‖D‖", "‖D‖ / ‖W‖", "largest σ₁", "stable rank",
-             "rank for 90 %", *(f"r = {rank}" for rank in ranks)]  # fmt: skip
-    groups = [("", 8), ("share of ‖D‖² kept", len(ranks))]
+    heads = ["module", "matrices", "shape", "‖D‖", "σ₁", *(f"r = {rank}" for rank in ranks),
+             "‖D‖ / ‖W‖", "stable rank", "rank for 90 %"]  # fmt: skip
+    groups = [("", 3), ("together", 2), ("share of ‖D‖² kept", len(ranks)), ("median matrix", 3)]
     return grid(heads, rows, groups)
 
 

@@ -71,14 +71,13 @@ def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
     said = []
     for delta in experiment["deltas"]:
         lines = frame[frame["delta"] == delta]
-        weight = np.sqrt(np.sum((lines["frobenius"] / lines["relative_frobenius"]) ** 2))
-        norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
+        side = int(lines[["rows", "columns"]].min(axis=1).median())
         said.append(
-            f"{found.delta_label(delta)}: {len(lines)} matrices, together {norm / weight:.2%} of"
-            f" the weights' norm; largest singular value {lines['sigma_1'].max():.3g}; half the"
-            f" matrices have a stable rank under {lines['stable_rank'].median():.1f} and 90 % of"
-            f" their squared norm within {int(lines['rank_90'].median())} directions of"
-            f" {int(lines[['rows', 'columns']].min(axis=1).median())}."
+            f"{found.delta_label(delta)}: of {len(lines)} matrices the median one changed by"
+            f" {lines['relative_frobenius'].median():.2%} of its norm, with a stable rank of"
+            f" {lines['stable_rank'].median():.1f} and 90 % of the squared change within"
+            f" {int(lines['rank_90'].median())} of {side} directions. The largest singular value of"
+            f" all is {lines['sigma_1'].max():.3g}."
         )
     return [*said, *capped(found, frame)]
 
