@@ -225,6 +225,7 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
     dashes = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (5, 1.5, 1, 1.5))]
     ranks = sorted(int(rank) for rank in points["rank"].unique())
     place = {rank: i for i, rank in enumerate(ranks)}
+    both = points["other"].nunique() > 1
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 3.8), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -241,7 +242,8 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
                 if rows.empty:
                     continue
                 # Copy and keep stand a little apart so that their intervals do not overlap.
-                x = rows["rank"].map(place) + (-0.06 if other == "copy" else 0.06)
+                aside = {"copy": -0.06, "keep": 0.06}[other] if both else 0.0
+                x = rows["rank"].map(place) + aside
                 axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=1.3)
                 axes.plot(
                     x, rows["value"], color=colour, marker=marker, linestyle=dash, linewidth=1.5,

@@ -14,6 +14,9 @@ from lowrank.evidence import Evidence
 
 DASH, TIMES, PLUS_MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
 
+# As they stand in a layer; others follow.
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
 
 def cell(text: str = "", under: str = "") -> dict[str, str]:
     """One cell of a table."""
@@ -167,7 +170,7 @@ def results_table(found: Evidence, frame: pd.DataFrame) -> dict[str, Any]:
     groups = [
         ("", 1),
         ("the post's protocol, sd of its redraws", len(ks)),
-        ("exact, with 95 % interval for problems like these", len(ks) + 1),
+        ("exact, with 95% interval for problems like these", len(ks) + 1),
     ]
     return grid(heads, rows, groups, kind="results")
 
@@ -224,7 +227,10 @@ def modules_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str,
     ranks, spectrum = ranks_of(found), found.spectra[delta]
     rows = []
     here = frame[frame["delta"] == delta]
-    for module, lines in [*here.groupby("module", sort=False), ("all", here)]:
+    there = dict(list(here.groupby("module")))
+    order = sorted(there, key=lambda module: (*MODULES, module).index(module))
+    for module in [*order, "all"]:
+        lines = there.get(module, here)
         pooled = spectrum if module == "all" else spectrum[spectrum["module"] == module]
         norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
         shapes = sorted(
@@ -237,7 +243,7 @@ def modules_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str,
         cells += [*map(size, medians), str(int(lines["rank_90"].median()))]
         rows.append(row(*cells, kind="total" if module == "all" else ""))
     heads = ["module", "matrices", "shape", "‖D‖", "σ₁", *(f"r = {rank}" for rank in ranks),
-             "‖D‖ / ‖W‖", "stable rank", "rank for 90 %"]  # fmt: skip
+             "‖D‖ / ‖W‖", "stable rank", "rank for 90%"]  # fmt: skip
     groups = [("", 3), ("together", 2), ("share of ‖D‖² kept", len(ranks)), ("median matrix", 3)]
     return grid(heads, rows, groups)
 
@@ -256,7 +262,7 @@ def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str
         for line in frame[frame["delta"] == delta].to_dict("records")
     ]  # fmt: skip
     heads = ["matrix", "‖D‖", "‖D‖ / ‖W‖", "σ₁(D)", "σ₁(D) / σ₁(W)", "stable rank", "entropy rank",
-             "50 %", "90 %", "99 %", *(f"r = {rank}" for rank in ranks)]  # fmt: skip
+             "50%", "90%", "99%", *(f"r = {rank}" for rank in ranks)]  # fmt: skip
     groups = [
         ("", 7),
         ("rank for a share of ‖D‖²", 3),

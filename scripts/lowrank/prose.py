@@ -18,7 +18,7 @@ from lowrank.findings import (
 OTHERS = "embeddings, head and norms"
 
 ACCURACY = (
-    "Accuracy against the rank kept. Points: variants; bars: 95 % intervals over problems. Level"
+    "Accuracy against the rank kept. Points: variants; bars: 95% intervals over problems. Level"
     " lines: the models themselves, the grey band being the derivative's interval. Intervals of"
     " the same problems overlap far more than paired differences vary: see the verdicts."
 )
@@ -58,7 +58,7 @@ def asked(found: Evidence) -> list[str]:
         f"Every projection matrix of {derivative} minus that of {base} was factored, D = U S V, and"
         f" cut to its top {listed(ranks)} directions; that was added back to {base}, biases"
         f" from {derivative}, {OTHERS} {ways}, stored as {experiment['serve_dtype']}. Each model"
-        f" answered {benchmarks} {experiment['samples']} times a problem at temperature"
+        f" answered every problem of {benchmarks} {experiment['samples']} times at temperature"
         f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}. Read are the mean accuracy"
         f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
         f" protocol, the mean of {experiment['repeats']} random draws.",
@@ -75,7 +75,7 @@ def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
         said.append(
             f"{found.delta_label(delta)}: of {len(lines)} matrices the median one changed by"
             f" {lines['relative_frobenius'].median():.2%} of its norm, with a stable rank of"
-            f" {lines['stable_rank'].median():.1f} and 90 % of the squared change within"
+            f" {lines['stable_rank'].median():.1f} and 90% of the squared change within"
             f" {int(lines['rank_90'].median())} of {side} directions. The largest singular value of"
             f" all is {lines['sigma_1'].max():.3g}."
         )
@@ -132,14 +132,16 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
     experiment = found.experiment
     delta, lowest = experiment["delta"], ranks_of(found)[0]
     order = sorted(experiment["deltas"], key=lambda name: name != delta)
-    shares = [
-        f"{percent(energy_at(found.spectra[name], lowest))} of the change {found.delta_label(name)}"
-        for name in order
-    ]
-    low_rank = f"The top {lowest} directions of every matrix hold {' but '.join(shares[:1])}"
-    if shares[1:]:
-        low_rank += f", and {listed(shares[1:])}"
-    said = [f"{low_rank}, by squared norm."]
+    said, shares = [], []
+    for name in order:
+        share = energy_at(found.spectra[name], lowest)
+        if np.isfinite(share):
+            shares.append(f"{percent(share)} of the change {found.delta_label(name)}")
+        else:
+            said.append(f"No matrix changed from {found.delta_label(name)}.")
+    if shares:
+        top = f"The top {lowest} directions of every matrix hold"
+        said.append(f"{top} {', and '.join(shares)}, by squared norm.")
     for benchmark in experiment["benchmarks"]:
         said += _accuracy(found, benchmark)
         said += verdict_sentence(found, frames["comparisons"], benchmark)
@@ -194,7 +196,7 @@ def uncertainty(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
             f" accuracy. The difference between {found.label(experiment['derivative'])} and"
             f" {found.label(experiment['base'])}, paired by problem, has a standard error of"
             f" {error:.3f}; a true difference of less than about {2.8 * error:.3f} would be missed"
-            " more than one time in five by a test at the 5 % level."
+            " more than one time in five by a test at the 5% level."
         )
     said.append(
         f"The small {PLUS_MINUS} under the post's protocol is the spread over"
