@@ -17,7 +17,7 @@ run: $(READY)
 	@echo "The report: results/mini/report/report.html"
 
 test: $(READY)
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	ruff check .
@@ -40,6 +40,7 @@ $(READY): envs/venv.txt
 lock:
 	uv pip compile --python-version 3.11 --no-header --no-annotate \
 		--override envs/venv.override.txt envs/venv.in --output-file envs/venv.txt
+	sed -i 's/+cpu$$//' envs/venv.txt # which build of torch is the index's to say
 
 clean:
 	rm -rf $(VENV)

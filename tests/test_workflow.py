@@ -3,6 +3,7 @@
 One small experiment is run for real; every test changes a copy of it and asks what is left to do.
 """
 
+import json
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+import yaml
 from workflow_case import configure, copy_case, make_case, planned, snakemake
 
 MODELS = ("sft", "rl", "r2-copy")
@@ -52,6 +54,26 @@ def test_everything_is_there(finished):
         *(f"metrics/tiny3/{model}.csv" for model in MODELS),
     ):
         assert expected in made
+
+
+def test_the_report_declares_what_it_writes(finished):
+    from lowrank.configuration import load
+    from lowrank.report import outputs
+
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    promised = outputs(json.loads(load(config, finished).description()))
+    folder = finished / "results/tiny/report"
+    made = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert made == set(promised)
+    declared = snakemake(finished, "--summary").stdout
+    assert [name for name in promised if not name.endswith(".png") and name not in declared] == []
+
+
+def test_snakemakes_own_report_is_made(case):
+    snakemake(case, "--report", "overview.html")
+    page = (case / "overview.html").read_text()
+    for label in ("accuracy by rank", "spectrum by modules", "everything on one page"):
+        assert label in page
 
 
 def test_every_job_left_a_log(finished):
