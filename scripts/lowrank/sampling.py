@@ -299,7 +299,7 @@ def make(
             journal.add(key, text, len(completion.ids), completion.finish)
             tokens += len(completion.ids)
         journal.sync()
-        if finished or time.monotonic() - progress.said >= HEARTBEAT:
+        if finished or time.monotonic() - max(progress.said, began) >= HEARTBEAT:
             rate = tokens / max(time.monotonic() - began, 1e-9)
             progress.what = f"completions, {rate:.0f} tokens/s"
             progress.step(len(finished))
