@@ -35,7 +35,7 @@ from lowrank.tensorfile import DTYPE_BYTES, SAFETENSORS_NAMES, row_chunks, write
 if TYPE_CHECKING:
     import torch
 
-CHUNK = 1 << 22  # entries in memory at a time: 16 MiB as float32
+CHUNK = 1 << 18  # entries at work at a time: 1 MiB as float32, which stays in the cache
 SHARD_BYTES = 5_000_000_000
 LEFT_OUT = "left out by configuration"
 # Two models that differ in one of these cannot share weights, whatever their shapes say.
@@ -89,23 +89,25 @@ class Fidelity:
         """
         import torch
 
-        delta = served - base
-        changed = meant != 0
         self.entries += base.numel()
-        self.meant_entries += int(changed.sum())
-        self.unchanged += int((changed & (served == untouched)).sum())
-
-        def inner(x: "torch.Tensor", y: "torch.Tensor") -> float:
-            return float((x * y).sum(dtype=torch.float64))
+        nonzero = int(torch.count_nonzero(meant))
+        self.meant_entries += nonzero
+        # Where no delta was meant, the two are equal: those are not counted.
+        equal = int(torch.count_nonzero(served == untouched))
+        self.unchanged += equal - (meant.numel() - nonzero)
 
         # Scaled so that squares of tiny deltas stay clear of float32's smallest numbers.
         scale = 2.0**20
-        delta, meant = delta * scale, meant * scale
-        self.meant += inner(meant, meant) / scale**2
-        self.served += inner(delta, delta) / scale**2
-        self.dot += inner(delta, meant) / scale**2
+        meant = meant.reshape(-1) * scale
+        delta = (served - base).reshape(-1) * scale
         error = delta - meant
-        self.error += inner(error, error) / scale**2
+        for name, x, y in (
+            ("meant", meant, meant),
+            ("served", delta, delta),
+            ("dot", delta, meant),
+            ("error", error, error),
+        ):
+            setattr(self, name, getattr(self, name) + float(x @ y) / scale**2)
 
     def __add__(self, other: "Fidelity") -> "Fidelity":
         mine, theirs = vars(self), vars(other)
@@ -199,12 +201,13 @@ def pieces(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
         if merged and not recipe.carrier:
             value = value + meant
         piece = value.to(dtype)
-        if not torch.isfinite(piece).all():
+        final = piece.float()
+        if not (torch.isfinite(final.sum()) or torch.isfinite(final).all()):
             raise InputError(
                 f"tensor {name}: a value beyond the range of {recipe.dtype}; serve it as bfloat16 "
                 "or float32"
             )
-        served, untouched = piece[:common].float(), base.to(dtype).float()
+        served, untouched = final[:common], base.to(dtype).float()
         if merged and recipe.carrier:
             served = served + served_B[first:stop] @ served_A
         item.fidelity.add(base, meant, served, untouched)
