@@ -45,7 +45,7 @@ def named(grades: list[str]) -> list[tuple[str, str]]:
 
 def main() -> None:
     options = arguments()
-    from lowrank.metrics import metrics_of_files
+    from lowrank.evaluation import metrics_of_files
 
     metrics_of_files(
         named(options.grades),

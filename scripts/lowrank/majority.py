@@ -71,7 +71,7 @@ def _curve(
     top = max(votes)
     values[total] = right.count(top) / votes.count(top)  # the whole pool: nothing is drawn
     for p, group in _tilts(total, tuple(sorted(k for k in values if k < total))):
-        chance = _binomial(total, p)
+        chance = binomial(total, p)
         sums = np.zeros(max(group) + 1)
         for winner in sorted(set(right)):
             others = list(votes)
@@ -94,10 +94,10 @@ def _wins(winner: int, others: Sequence[int], silent: int, p: float, most: int) 
         weight_of += weights.tolist()
     j, y = np.array(j_of), np.array(y_of)
     state = np.zeros((len(j), most + 1))
-    alone = _binomial(silent, p)[: most + 1]
+    alone = binomial(silent, p)[: most + 1]
     state[:, : len(alone)] = alone
     for votes in others:
-        factor = _binomial(votes, p)[: most + 1]
+        factor = binomial(votes, p)[: most + 1]
         shape = np.arange(len(factor))[:, None]
         factor = factor[:, None] * ((shape < j) + (shape == j) * y)
         product = state * factor[0][:, None]
@@ -105,7 +105,7 @@ def _wins(winner: int, others: Sequence[int], silent: int, p: float, most: int) 
             product[:, a:] += factor[a][:, None] * state[:, : most + 1 - a]
         state = product
     state *= np.array(weight_of)[:, None]
-    mine = _binomial(winner, p)
+    mine = binomial(winner, p)
     wins = np.zeros(most + 1)
     for level in levels:
         wins[level:] += mine[level] * state[j == level].sum(axis=0)[: most + 1 - level]
@@ -113,8 +113,8 @@ def _wins(winner: int, others: Sequence[int], silent: int, p: float, most: int) 
 
 
 @lru_cache(maxsize=4096)
-def _binomial(trials: int, p: float) -> Floats:
-    """[trials + 1] binomial probabilities."""
+def binomial(trials: int, p: float) -> Floats:
+    """[trials + 1] binomial probabilities, 0 < p < 1; read-only, as it is kept."""
     counts = np.arange(trials + 1)
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
     chance = np.exp(
@@ -143,7 +143,7 @@ def _tilts(total: int, ks: tuple[int, ...]) -> list[tuple[float, list[int]]]:
         if groups:
             both = [*groups[-1][1], k]
             p = (both[0] + both[-1]) / 2 / total
-            chance = _binomial(total, p)
+            chance = binomial(total, p)
             if min(chance[both[0]], chance[both[-1]]) > 1e-100:
                 groups[-1] = (p, both)
                 continue

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowrank.errors import InputError
-from lowrank.majority import drawn_majority, g_pass_at_k, majority_curve, pass_at_k
+from lowrank.intervals import (
+    count_variance,
+    majority_variance,
+    mean_variance,
+    problem_weights,
+    problems_interval,
+    traces_interval,
+)
+from lowrank.majority import Floats, drawn_majority, g_pass_at_k, majority_curve, pass_at_k
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -119,6 +127,86 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A metric at one k: its value and variance (traces resampled) on every problem.
+
+    values, variances: [problems], in the order of the pools. share: it lies in 0..1.
+    """
+
+    metric: str
+    k: int
+    values: Floats
+    variances: Floats
+    share: bool = True
+
+
+def figures(
+    whole: Sequence[Pool], ks: Sequence[int], seed: int = 0, metrics: Sequence[str] = ()
+) -> list[Figure]:
+    """mean, pass@k, Maj@k (also of the whole pool, cons@N), G-Pass@k and no_answer, exactly.
+
+    metrics: only these ("mean", "pass", "maj", "gpass", "no_answer"); all if empty.
+    """
+    size = len(whole[0].classes)
+    right = np.array([pool.correct.sum() for pool in whole])
+    counts = np.arange(size + 1)
+
+    def counted(metric: str, k: int, table: Floats) -> Figure:
+        return Figure(metric, k, table[right], count_variance(right, size, table))
+
+    made = []
+    if not metrics or "mean" in metrics:
+        variance = mean_variance(np.array([pool.correct for pool in whole]))
+        made.append(Figure("mean", 1, right / size, variance))
+    if not metrics or "pass" in metrics:
+        made += [counted("pass", k, pass_at_k(counts, size, [k])[0]) for k in ks]
+    if not metrics or "maj" in metrics:
+        with_pool = sorted({*ks, size})
+        curves = np.array([majority_curve(p.votes, p.right, with_pool, p.silent) for p in whole])
+        spread = np.array(
+            [
+                majority_variance(
+                    p.votes, p.right, p.silent, with_pool, generator(seed, "maj", p.problem_id)
+                )
+                for p in whole
+            ]
+        )
+        made += [Figure("maj", k, curves[:, i], spread[:, i]) for i, k in enumerate(with_pool)]
+    if not metrics or "gpass" in metrics:
+        for k in ks:
+            tails = np.array([g_pass_at_k(int(c), size, k) for c in counts])
+            for tau in THRESHOLDS:
+                made.append(counted(f"gpass-{tau:g}", k, tails[:, math.ceil(tau * k)]))
+            if k > 1:
+                integral = 2 / k * tails[:, math.ceil(k / 2) + 1 :].sum(axis=1)
+                made.append(counted("mgpass", k, integral))
+    if not metrics or "no_answer" in metrics:
+        silent = np.array([pool.classes < 0 for pool in whole])
+        made.append(Figure("no_answer", 1, silent.mean(axis=1), mean_variance(silent)))
+    return made
+
+
+def column_figures(grades: "DataFrame") -> list[Figure]:
+    """Shares and means of the columns that grades may carry: unjudged, truncated (finish_reason
+    is "length"), completion_tokens."""
+    table = grades.assign(problem_id=grades["problem_id"].astype(str))
+    table = table.sort_values(["problem_id", "sample"], kind="stable")
+    columns = {}
+    if "unjudged" in table:
+        columns["unjudged"] = table["unjudged"].notna()
+    if "finish_reason" in table:
+        columns["truncated"] = table["finish_reason"] == "length"
+    if "completion_tokens" in table:
+        columns["completion_tokens"] = table["completion_tokens"]
+    made = []
+    for metric, column in columns.items():
+        values = column.to_numpy(dtype=float).reshape(table["problem_id"].nunique(), -1)
+        share = metric != "completion_tokens"
+        made.append(Figure(metric, 1, values.mean(axis=1), mean_variance(values), share))
+    return made
+
+
 def model_metrics(
     grades: "DataFrame",
     model: str,
@@ -133,109 +221,67 @@ def model_metrics(
     whole = pools(grades, f"the grades of {model}")
     size = len(whole[0].classes)
     ks = sorted(set(ks))
-    too_large = [k for k in ks if not 1 <= k <= size]
-    if too_large:
-        raise InputError(
-            f"k = {_listed(map(str, too_large))} is not in 1..{size}, the number of samples "
-            f"{model} has of each problem"
-        )
+    check_ks(ks, size, model)
+    weights = problem_weights(len(whole), generator(seed, benchmark, "problems"))
     rows = []
-
-    def row(metric: str, k: int, estimator: str, per_problem: NDArray, **more: float) -> None:
-        value = math.fsum(per_problem) / len(per_problem)
-        rows.append({"metric": metric, "k": k, "estimator": estimator, "value": value, **more})
-
-    right = np.array([pool.correct.sum() for pool in whole])
-    row("mean", 1, "exact", right / size)
-    for k, values in zip(ks, pass_at_k(right, size, ks), strict=True):
-        row("pass", k, "exact", values)
-    with_pool = sorted({*ks, size})
-    curves = np.array([majority_curve(p.votes, p.right, with_pool, p.silent) for p in whole])
-    for i, k in enumerate(with_pool):
-        row("maj", k, "exact", curves[:, i])
-    for k in ks:
-        draws = np.mean(
-            [
-                drawn_majority(
-                    pool.classes,
-                    pool.right,
-                    k,
-                    repeats,
-                    generator(seed, model, benchmark, "protocol", k, pool.problem_id),
-                )
-                for pool in whole
-            ],
-            axis=0,
-        )
-        row(
-            "maj",
-            k,
-            "protocol",
-            draws,
-            repeats_sd=float(draws.std(ddof=1)) if repeats > 1 else 0.0,
-            repeats_low=float(draws.min()),
-            repeats_high=float(draws.max()),
+    for figure in figures(whole, ks, seed) + column_figures(grades):
+        value = math.fsum(figure.values) / len(whole)
+        traces = traces_interval(value, figure.variances, share=figure.share)
+        problems = problems_interval(figure.values, weights, share=figure.share)
+        rows.append(
+            {
+                "metric": figure.metric,
+                "k": figure.k,
+                "estimator": "exact",
+                "value": value,
+                "traces_low": traces[0],
+                "traces_high": traces[1],
+                "problems_low": problems[0],
+                "problems_high": problems[1],
+            }
         )
     for k in ks:
-        tails = np.array([g_pass_at_k(int(c), size, k) for c in right])
-        for tau in THRESHOLDS:
-            row(f"gpass-{tau:g}", k, "exact", tails[:, math.ceil(tau * k)])
-        row("mgpass", k, "exact", 2 / k * tails[:, math.ceil(k / 2) + 1 :].sum(axis=1))
-    row("no_answer", 1, "exact", np.array([pool.silent / size for pool in whole]))
-    by_problem = grades.assign(problem_id=grades["problem_id"].astype(str))
-    if "unjudged" in grades:
-        _column(row, "unjudged", by_problem, by_problem["unjudged"].notna())
-    if "finish_reason" in grades:
-        _column(row, "truncated", by_problem, by_problem["finish_reason"] == "length")
-    if "completion_tokens" in grades:
-        _column(row, "completion_tokens", by_problem, by_problem["completion_tokens"])
-
-    table = pandas.DataFrame(rows)
-    table = table.assign(
+        draws = protocol(whole, k, repeats, (seed, model, benchmark))
+        rows.append(
+            {
+                "metric": "maj",
+                "k": k,
+                "estimator": "protocol",
+                "value": math.fsum(draws) / repeats,
+                "repeats_sd": float(draws.std(ddof=1)) if repeats > 1 else float("nan"),
+                "repeats_low": float(draws.min()),
+                "repeats_high": float(draws.max()),
+            }
+        )
+    table = pandas.DataFrame(rows).assign(
         model=model, benchmark=benchmark, n_problems=len(whole), n_samples=size
-    ).reindex(columns=COLUMNS)
-    return table
+    )
+    return table.reindex(columns=COLUMNS)
 
 
-def _column(row, metric: str, grades: "DataFrame", values: "DataFrame") -> None:
-    per_problem = values.astype(float).groupby(grades["problem_id"], sort=True).mean()
-    row(metric, 1, "exact", per_problem.to_numpy())
+def check_ks(ks: Sequence[int], size: int, model: str) -> None:
+    """InputError if a k is not in 1..size, the samples a problem has."""
+    wrong = [str(k) for k in ks if not 1 <= k <= size]
+    if wrong:
+        raise InputError(
+            f"k = {_listed(wrong)} is not in 1..{size}, the number of samples that {model} has "
+            "of each problem; choose a smaller k or sample more"
+        )
 
 
-def write_metrics(path: str, table: "DataFrame") -> None:
-    """A CSV whose bytes depend on the numbers to ten decimals only."""
-    from lowrank.files import write_table
-
-    text = table.copy()
-    for column in text.columns[text.dtypes == "float64"]:
-        text[column] = ["" if v != v else f"{v + 0.0:.10f}" for v in text[column].round(10)]
-    write_table(path, text)
-
-
-def metrics_of_files(
-    grades: Sequence[tuple[str, str]],
-    benchmark: str,
-    ks: Sequence[int],
-    output: str,
-    repeats: int = 16,
-    seed: int = 0,
-) -> None:
-    """The metrics of several models' grades, (name, path) each, to a CSV file or a folder."""
-    from pathlib import Path
-
-    import pandas
-
-    from lowrank.files import read_table
-
-    tables = {}
-    for name, path in grades:
-        if name in tables:
-            raise InputError(f"--grades names {name!r} twice; every model needs its own name")
-        tables[name] = read_table(path)
-    results = [
-        model_metrics(table, name, benchmark, ks, repeats, seed) for name, table in tables.items()
-    ]
-    target = Path(output)
-    if target.suffix != ".csv":
-        target = target / "metrics.csv"
-    write_metrics(str(target), pandas.concat(results, ignore_index=True))
+def protocol(whole: Sequence[Pool], k: int, repeats: int, names: tuple[int | str, ...]) -> Floats:
+    """[repeats] the post's Maj@k: in each repeat k samples of every problem are drawn without
+    replacement and vote; the mean over problems. names: seed and names to draw by."""
+    return np.mean(
+        [
+            drawn_majority(
+                pool.classes,
+                pool.right,
+                k,
+                repeats,
+                generator(names[0], *names[1:], "protocol", k, pool.problem_id),
+            )
+            for pool in whole
+        ],
+        axis=0,
+    )

@@ -1,0 +1,162 @@
+"""How far a figure can be trusted: two intervals, named for the question each answers.
+
+"These problems" (traces resampled): had the model been sampled again on the same problems, where
+would the figure lie? Variances of each problem's estimate add up; the interval is normal.
+
+"Problems like these" (problems resampled): had the benchmark been other problems of the same kind?
+The problem is the cluster (Miller 2024, 2411.00640): per-problem values are resampled, BCa (Efron
+1987, "Better bootstrap confidence intervals"). Always the wider one where problems differ.
+
+The spread over repeated draws from one pool (the post's error bars) is neither.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowrank.majority import Floats, binomial, majority_curve
+
+DRAWS = 10_000
+NOTHING = (float("nan"), float("nan"))
+_NORMAL = NormalDist()
+
+
+def problem_weights(problems: int, generator: np.random.Generator, draws: int = DRAWS) -> Floats:
+    """[draws, problems] how often each problem occurs in each resampled benchmark, over n."""
+    chances = np.full(problems, 1 / problems)
+    return generator.multinomial(problems, chances, size=draws) / problems
+
+
+def problems_interval(
+    values: Floats, weights: Floats, level: float = 0.95, share: bool = True
+) -> tuple[float, float]:
+    """BCa interval of the mean over problems.
+
+    values: [problems]. weights: `problem_weights`. share: the values lie in 0..1; only then is
+    there an interval where they are all 0 or all 1: one that would give such a benchmark with
+    probability (1 - level) / 2. NaN where none can be told: one problem, or equal values.
+    """
+    n = len(values)
+    tail = (1 - level) / 2
+    if n < 2 or np.ptp(values) < 1e-12:
+        return _nothing_seen(float(values[0]), n, tail) if share and n > 1 else NOTHING
+    mean = values.mean()
+    means = np.sort(weights @ values)
+    # Ties count half, or few distinct values would look like bias.
+    near = 1e-12 * max(1.0, abs(mean))
+    below = (means < mean - near).mean() / 2 + (means <= mean + near).mean() / 2
+    bias = _NORMAL.inv_cdf(float(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
+    influence = values - mean  # of a mean, the jackknife's
+    skew = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+    ends = []
+    for z in (_NORMAL.inv_cdf(tail), _NORMAL.inv_cdf(1 - tail)):
+        shifted = bias + z
+        ends.append(_NORMAL.cdf(bias + shifted / (1 - skew * shifted)))
+    low, high = np.quantile(means, ends)
+    return float(low), float(high)
+
+
+def traces_interval(
+    value: float, variances: Floats, level: float = 0.95, share: bool = True
+) -> tuple[float, float]:
+    """Normal interval of a mean over problems whose estimates vary independently.
+
+    variances: [problems] of each problem's estimate. NaN where they are all zero (nothing can be
+    told from pools whose traces all agree) or unknown.
+    """
+    total = variances.sum()
+    if not total > 0:
+        return NOTHING
+    reach = -_NORMAL.inv_cdf((1 - level) / 2) * float(np.sqrt(total)) / len(variances)
+    low, high = value - reach, value + reach
+    return (max(low, 0.0), min(high, 1.0)) if share else (low, high)
+
+
+def _nothing_seen(value: float, n: int, tail: float) -> tuple[float, float]:
+    """The exact interval of a share that was 0 (or 1) n times: 1 - tail^(1/n) is the bound."""
+    if abs(value) < 1e-12:
+        return 0.0, 1 - tail ** (1 / n)
+    return (tail ** (1 / n), 1.0) if abs(value - 1) < 1e-12 else NOTHING
+
+
+def mean_variance(values: NDArray) -> Floats:
+    """[...] variance of the mean of [..., N] traces; NaN for a single trace."""
+    size = values.shape[-1]
+    if size < 2:
+        return np.full(values.shape[:-1], np.nan)
+    return values.astype(float).var(axis=-1, ddof=1) / size
+
+
+def count_variance(right: NDArray, size: int, table: Floats) -> Floats:
+    """[problems] variance of table[c], c the right ones of `size` traces, under resampling.
+
+    What resampling the traces with replacement converges to: c is binomial with the pool's own
+    share; times N / (N - 1), as the pool's variance falls short by that.
+    table: [size + 1].
+    """
+    if size < 2:
+        return np.full(len(right), np.nan)
+    variances = {}
+    for c in sorted(set(right.tolist())):
+        chance = binomial(size, c / size) if 0 < c < size else np.eye(size + 1)[c]
+        mean = chance @ table
+        variances[c] = max(0.0, float(chance @ (table - mean) ** 2)) * size / (size - 1)
+    return np.array([variances[c] for c in right.tolist()])
+
+
+def majority_variance(
+    votes: Sequence[int],
+    right: Sequence[bool],
+    silent: int,
+    ks: Sequence[int],
+    generator: np.random.Generator,
+    draws: int = 200,
+) -> Floats:
+    """[len(ks)] variance of a pool's Maj@k.
+
+    Up to k = N / 2 the jackknife: each trace left out in turn (Arvesen 1969, "Jackknifing
+    U-statistics"). It grows too large as k nears N, where the pool is resampled instead.
+    """
+    size = sum(votes) + silent
+    if size < 2:
+        return np.full(len(ks), np.nan)
+    if len(votes) + (silent > 0) == 1:
+        return np.zeros(len(ks))  # all traces agree
+    variances = dict.fromkeys(ks, 0.0)
+    small = [k for k in ks if 2 * k <= size]
+    large = [k for k in ks if 2 * k > size]
+    if small:
+        whole = majority_curve(votes, right, small, silent)
+        total = np.zeros(len(small))
+        alike = Counter(zip(votes, right, strict=True))  # classes whose loss has the same effect
+        for (vote, verdict), number in sorted(alike.items()):
+            rest = list(votes)
+            rest[list(zip(votes, right, strict=True)).index((vote, verdict))] -= 1
+            without = majority_curve(rest, right, small, silent)
+            total += number * vote * (without - whole) ** 2
+        if silent:
+            total += silent * (majority_curve(votes, right, small, silent - 1) - whole) ** 2
+        variances.update(zip(small, total * (size - 1) / size, strict=True))
+    if large:
+        shares = np.array([*votes, silent]) / size
+        resampled = generator.multinomial(size, shares, size=draws)
+        for k in large:
+            if k == size:
+                values = _whole_votes(resampled[:, :-1], np.array(right, dtype=bool))
+            else:
+                rows = resampled.tolist()
+                values = np.array(
+                    [majority_curve(row[:-1], right, [k], row[-1])[0] for row in rows]
+                )
+            variances[k] = values.var() * size / (size - 1)
+    return np.array([variances[k] for k in ks])
+
+
+def _whole_votes(votes: NDArray[np.int64], right: NDArray[np.bool_]) -> Floats:
+    """[draws] share of the right among the winners of each row of votes, [draws, classes]."""
+    top = votes.max(axis=1, keepdims=True)
+    winners = (votes == top) & (top > 0)
+    return (winners & right).sum(axis=1) / np.maximum(winners.sum(axis=1), 1)
