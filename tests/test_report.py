@@ -13,21 +13,21 @@ from report_case import EXPERIMENT, make_results
 from lowrank import appendix, findings, report
 from lowrank.errors import InputError
 from lowrank.evidence import gather, read_experiment
-from lowrank.files import read_json, write_json
-from lowrank.metrics import metrics_of_files
+from lowrank.files import read_json, write_json, write_table
+from lowrank.metrics import model_metrics
 from lowrank.outputs import figures, outputs
 
 OUTPUTS = outputs(EXPERIMENT["benchmarks"], EXPERIMENT["deltas"])
 
 
 def results_of(folder: Path, experiment: dict = EXPERIMENT, **more: str) -> Path:
-    """Results with metrics made by the real program's function."""
+    """Results of every phase before the report, the metrics by their own function."""
     path = make_results(folder, experiment, **more)
     for benchmark in experiment["benchmarks"]:
         for model in [*experiment["references"], *experiment["variants"]]:
-            grades = str(folder / f"grades/{benchmark}/{model}.parquet")
-            output = str(folder / f"metrics/{benchmark}/{model}.csv")
-            metrics_of_files([(model, grades)], benchmark, experiment["maj_k"], output, 4, 0)
+            grades = pd.read_parquet(folder / f"grades/{benchmark}/{model}.parquet")
+            metrics = model_metrics(grades, model, benchmark, experiment["maj_k"], 4)
+            write_table(folder / f"metrics/{benchmark}/{model}.csv", metrics)
     return path
 
 

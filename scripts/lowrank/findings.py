@@ -181,12 +181,12 @@ def anchors_table(found: Evidence, benchmark: str) -> dict[str, Any] | None:
     if table is None:
         return None
     at = (table["benchmark"] == benchmark) & (table["metric"] != "avg_maj")
-    lines = table[at & table["model"].isin(found.sampled)]
+    lines = table[at & table["model"].isin(found.sampled)].sort_values("model", kind="stable")
     if lines.empty:
         return None
     rows = []
     for line in lines.to_dict("records"):
-        votes = f"Maj@{int(line['k'])}" if np.isfinite(line["k"]) else "mean accuracy"
+        votes = f"Maj@{int(line['k'])}" if np.isfinite(line["k"]) else "mean"
         label = found.label(line["model"])
         rows.append(row(label, votes, fraction(line["value"]), line["source"], line["note"]))
     heads = ["model", "measure", "value", "source", "note"]

@@ -123,7 +123,9 @@ def results_note(found: Evidence, benchmark: str) -> str:
     return (
         f"Avg Maj@k: k completions a problem drawn from the pool, majority vote, mean of"
         f" {found.experiment['repeats']} draws, as in the post. Maj@k: the expectation of that over"
-        " every possible draw, ties split evenly, computed exactly."
+        " every possible draw, ties split evenly, computed exactly. The intervals answer where the"
+        " figure might lie on other problems of this kind (problems resampled); those for the same"
+        " problems and other completions are in results.csv."
     )
 
 
