@@ -1,6 +1,25 @@
 """Metrics of graded samples: accuracy, pass@k, majority voting, and how far to trust each.
 
-One CSV, one figure a row: model, benchmark, metric, k, estimator, value, intervals, counts.
+metrics.csv holds one figure a row:
+  model, benchmark
+  metric           mean (accuracy), pass (pass@k), maj (majority of k votes, ties split evenly; at
+                   k = n_samples the vote of the whole pool), gpass-0.5, gpass-0.75, gpass-1 (at
+                   least that share of k samples right), mgpass, no_answer, unjudged, truncated
+                   (shares), completion_tokens (mean length)
+  k                samples a figure is about; 1 for plain shares and means
+  estimator        exact: the average over every k-subset of the pool; protocol: k samples drawn
+                   without replacement, --repeats times, averaged, as the post did
+  value
+  traces_low/high  95 % interval: the same problems, sampled again
+  problems_low/high  95 % interval: other problems like these (BCa over problems)
+  repeats_sd/low/high  spread of the protocol's repeats: noise of the draws, not a confidence
+  n_problems, n_samples
+
+comparisons.csv (several models, --output a folder) holds one comparison a row: benchmark, model,
+reference, metric, k, value, reference_value, difference, traces_low/high, problems_low/high
+(intervals of the difference), p (sign flips over problems), p_method, p_holm (adjusted within a
+metric and k), margin, p_equivalence, detectable (difference found with power 0.8), paired_sd,
+n_problems, n_samples, verdict (in words). An empty cell: nothing can be told.
 """
 
 import argparse
@@ -10,7 +29,8 @@ from lowrank.errors import InputError, run
 
 EXAMPLE = """example:
   python scripts/metrics.py --grades base=grades/base.parquet rl=grades/rl.parquet \\
-      --benchmark aime_2024 --k 8 16 32 --output metrics/
+      r16=grades/r16.parquet --benchmark aime_2024 --k 8 16 32 \\
+      --references base rl --margin 0.05 --output metrics/
 """
 
 
@@ -25,13 +45,35 @@ def arguments() -> argparse.Namespace:
         metavar="NAME=FILE",
         help="tables of grades, as written by grade.py, each with its model's name",
     )
-    parser.add_argument("--benchmark", default="benchmark", help="name written into the table")
-    parser.add_argument("--k", nargs="+", type=int, default=[8, 16, 32], help="votes (8 16 32)")
+    parser.add_argument("--benchmark", default="benchmark", help="name written into the tables")
+    parser.add_argument(
+        "--k", nargs="+", type=int, default=[8, 16, 32], help="sizes of vote (default: 8 16 32)"
+    )
     parser.add_argument(
         "--repeats", type=int, default=16, help="draws of the post's protocol (default: 16)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
-    parser.add_argument("--output", required=True, help="a .csv file, or a folder")
+    parser.add_argument(
+        "--references",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="compare every model with these (default: with every other)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=0.05,
+        help="largest difference that counts as none, a share (default: 0.05)",
+    )
+    parser.add_argument(
+        "--intersect",
+        action="store_true",
+        help="use the problems and samples that all models have (default: an error if they differ)",
+    )
+    parser.add_argument(
+        "--output", required=True, help="a folder, or a .csv file for the metrics alone"
+    )
     return parser.parse_args()
 
 
@@ -45,15 +87,18 @@ def named(grades: list[str]) -> list[tuple[str, str]]:
 
 def main() -> None:
     options = arguments()
-    from lowrank.evaluation import metrics_of_files
+    from lowrank.evaluation import evaluate_files
 
-    metrics_of_files(
+    evaluate_files(
         named(options.grades),
         options.benchmark,
         options.k,
         options.output,
-        repeats=options.repeats,
+        repeats=max(1, options.repeats),
         seed=options.seed,
+        references=options.references,
+        margin=options.margin,
+        intersect=options.intersect,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lowrank.answers import RULES, extract, integer, rational, tidy
 from lowrank.errors import InputError
 from lowrank.judges import NUMBER, Judges, Verdict
+from lowrank.pools import complete_pool, listed, need_columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -111,7 +112,7 @@ def summary(grades: "DataFrame") -> str:
 
 def gold_answers(problems: "DataFrame") -> dict[str, str]:
     """problem_id -> answer as text; InputError for a missing column, answer or a repeated id."""
-    _need(problems, ("problem_id", "answer"), "the problems")
+    need_columns(problems, ("problem_id", "answer"), "the problems")
     golds: dict[str, str] = {}
     for name, answer in zip(problems["problem_id"], problems["answer"], strict=True):
         name = str(name)
@@ -123,63 +124,6 @@ def gold_answers(problems: "DataFrame") -> dict[str, str]:
             raise InputError(f"problem {name!r} has no answer in the table of problems")
         golds[name] = str(answer)
     return golds
-
-
-def complete_pool(samples: "DataFrame", names: Sequence[str]) -> "DataFrame":
-    """The samples in order of problem and sample number, if they are a whole pool.
-
-    A pool is whole when every problem in `names` has the same samples, numbered 0, 1, 2 .. without
-    a gap, once each. Otherwise InputError lists what is unknown, repeated or missing.
-    """
-    _need(samples, ("problem_id", "sample", "completion"), "the samples")
-    samples = samples.assign(problem_id=samples["problem_id"].astype(str))
-    order = {name: i for i, name in enumerate(names)}
-    unknown = sorted(set(samples["problem_id"]) - set(order))
-    if unknown:
-        raise InputError(f"samples of problems that are not in the table: {listed(unknown)}")
-    try:
-        numbers = samples["sample"].astype("int64")
-    except (TypeError, ValueError):
-        raise InputError("the column `sample` must hold whole numbers 0, 1, 2 ..") from None
-    samples = samples.assign(sample=numbers)
-    keys = list(zip(samples["problem_id"], samples["sample"], strict=True))
-    if len(set(keys)) < len(keys):
-        seen: set = set()
-        twice = [key for key in keys if key in seen or seen.add(key)]
-        raise InputError(f"samples that occur more than once: {_keys(twice)}")
-    last = max(samples["sample"], default=-1)
-    if not keys or min(samples["sample"]) < 0:
-        raise InputError("the samples must be numbered 0, 1, 2 .. and there must be some")
-    if len(keys) < len(names) * (last + 1):
-        present = set(keys)
-        missing = [(n, s) for n in names for s in range(last + 1) if (n, s) not in present]
-        raise InputError(
-            f"{len(missing)} of {len(names)} x {last + 1} samples are missing: {_keys(missing)}; "
-            "every problem needs the same samples, so pass every shard"
-        )
-    key = samples["problem_id"].map(order)
-    columns = ["problem_id", "sample"]
-    columns += [column for column in samples.columns if column not in columns]
-    samples = samples.assign(_order=key).sort_values(["_order", "sample"], kind="stable")
-    return samples[columns].reset_index(drop=True)
-
-
-def listed(items: Iterable[str], most: int = 10) -> str:
-    """Items for a message: the first few by name, the others by number."""
-    items = list(items)
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(map(str, items[:most])) + more
-
-
-def _keys(keys: Iterable[tuple[str, int]]) -> str:
-    return listed(f"{name}#{sample}" for name, sample in keys)
-
-
-def _need(table: "DataFrame", columns: Sequence[str], what: str) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        found = ", ".join(map(str, table.columns))
-        raise InputError(f"{what} lack the column {', '.join(missing)}; found: {found}")
 
 
 def _texts(column: Iterable) -> list[str | None]:

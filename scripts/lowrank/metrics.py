@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lowrank.errors import InputError
 from lowrank.intervals import (
     count_variance,
     majority_variance,
@@ -19,6 +17,7 @@ from lowrank.intervals import (
     traces_interval,
 )
 from lowrank.majority import Floats, drawn_majority, g_pass_at_k, majority_curve, pass_at_k
+from lowrank.pools import Pool, check_ks, pools
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,84 +40,6 @@ COLUMNS = (
     "n_problems",
     "n_samples",
 )
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What a model gave on one problem.
-
-    classes: [N] int64, the voting class of each sample in order of sample number, numbered
-        alphabetically by answer; -1 without an answer.
-    right: [classes] bool.
-    correct: [N] bool.
-    """
-
-    problem_id: str
-    classes: NDArray[np.int64]
-    right: NDArray[np.bool_]
-    correct: NDArray[np.bool_]
-
-    @property
-    def votes(self) -> list[int]:
-        return np.bincount(self.classes[self.classes >= 0], minlength=len(self.right)).tolist()
-
-    @property
-    def silent(self) -> int:
-        return int((self.classes < 0).sum())
-
-
-def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
-    """The pools of a table of grades, ordered by problem_id; row order does not matter.
-
-    grades: problem_id, sample, answer (null: none), correct.
-    Raises InputError for repeated samples, pools of different size, and an answer that is right in
-    one row and wrong in another.
-    """
-    missing = {"problem_id", "sample", "answer", "correct"} - set(grades.columns)
-    if missing:
-        raise InputError(f"{name} lack the column {', '.join(sorted(missing))}")
-    if not len(grades):
-        raise InputError(f"{name} are empty; grade some samples first")
-    table = grades.assign(problem_id=grades["problem_id"].astype(str))
-    table = table.sort_values(["problem_id", "sample"], kind="stable")
-    twice = table[table.duplicated(["problem_id", "sample"])]
-    if len(twice):
-        keys = _listed(f"{row.problem_id}#{row.sample}" for row in twice.itertuples())
-        raise InputError(f"{name} hold samples more than once: {keys}")
-    sizes = table.groupby("problem_id")["sample"].size()
-    if sizes.nunique() > 1:
-        short = _listed(f"{problem} has {n}" for problem, n in sizes[sizes < sizes.max()].items())
-        raise InputError(
-            f"{name}: every problem needs {sizes.max()} samples, but {short}; "
-            "sample and grade what is missing"
-        )
-    return [
-        _pool(problem, rows["answer"].tolist(), rows["correct"].tolist(), name)
-        for problem, rows in table.groupby("problem_id", sort=True)
-    ]
-
-
-def _pool(problem: str, answers: list, correct: list, name: str) -> Pool:
-    given = [str(a) if a is not None and a == a else None for a in answers]
-    verdicts: dict[str, bool] = {}
-    for answer, verdict in zip(given, correct, strict=True):
-        if answer is None and verdict:
-            raise InputError(f"{name}: problem {problem} has a right sample without an answer")
-        if answer is not None and verdicts.setdefault(answer, bool(verdict)) != bool(verdict):
-            raise InputError(
-                f"{name}: problem {problem} has the answer {answer!r} once right, once wrong; "
-                "equal answers must have equal verdicts"
-            )
-    number = {answer: i for i, answer in enumerate(sorted(verdicts))}
-    classes = np.array([-1 if a is None else number[a] for a in given], dtype=np.int64)
-    right = np.array([verdicts[answer] for answer in number], dtype=bool)
-    return Pool(problem, classes, right, np.array(correct, dtype=bool))
-
-
-def _listed(items: Sequence[str], most: int = 10) -> str:
-    items = list(items)
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
@@ -257,16 +178,6 @@ def model_metrics(
         model=model, benchmark=benchmark, n_problems=len(whole), n_samples=size
     )
     return table.reindex(columns=COLUMNS)
-
-
-def check_ks(ks: Sequence[int], size: int, model: str) -> None:
-    """InputError if a k is not in 1..size, the samples a problem has."""
-    wrong = [str(k) for k in ks if not 1 <= k <= size]
-    if wrong:
-        raise InputError(
-            f"k = {_listed(wrong)} is not in 1..{size}, the number of samples that {model} has "
-            "of each problem; choose a smaller k or sample more"
-        )
 
 
 def protocol(whole: Sequence[Pool], k: int, repeats: int, names: tuple[int | str, ...]) -> Floats:

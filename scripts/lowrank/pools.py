@@ -1,0 +1,191 @@
+"""What a whole pool of samples is, and one problem's pool as the estimators take it.
+
+A short pool, a repeated sample, models with different problems: an error that lists them, never a
+silent zero.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowrank.errors import InputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a model gave on one problem.
+
+    classes: [N] int64, the voting class of each sample in order of sample number, numbered
+        alphabetically by answer; -1 without an answer.
+    right: [classes] bool.
+    correct: [N] bool.
+    """
+
+    problem_id: str
+    classes: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
+
+    @property
+    def votes(self) -> list[int]:
+        return np.bincount(self.classes[self.classes >= 0], minlength=len(self.right)).tolist()
+
+    @property
+    def silent(self) -> int:
+        return int((self.classes < 0).sum())
+
+
+def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
+    """The pools of a table of grades, ordered by problem_id; row order does not matter.
+
+    grades: problem_id, sample, answer (null: none), correct.
+    Raises InputError for repeated samples, pools of different size, and an answer that is right in
+    one row and wrong in another.
+    """
+    need_columns(grades, ("problem_id", "sample", "answer", "correct"), name)
+    if not len(grades):
+        raise InputError(f"{name} are empty; grade some samples first")
+    table = grades.assign(problem_id=grades["problem_id"].astype(str))
+    table = table.sort_values(["problem_id", "sample"], kind="stable")
+    twice = table[table.duplicated(["problem_id", "sample"])]
+    if len(twice):
+        keys = listed(f"{row.problem_id}#{row.sample}" for row in twice.itertuples())
+        raise InputError(f"{name} hold samples more than once: {keys}")
+    sizes = table.groupby("problem_id")["sample"].size()
+    if sizes.nunique() > 1:
+        short = listed(f"{problem} has {n}" for problem, n in sizes[sizes < sizes.max()].items())
+        raise InputError(
+            f"{name}: every problem needs {sizes.max()} samples, but {short}; "
+            "sample and grade what is missing"
+        )
+    return [
+        _pool(problem, rows["answer"].tolist(), rows["correct"].tolist(), name)
+        for problem, rows in table.groupby("problem_id", sort=True)
+    ]
+
+
+def _pool(problem: str, answers: list, correct: list, name: str) -> Pool:
+    given = [str(a) if a is not None and a == a else None for a in answers]
+    verdicts: dict[str, bool] = {}
+    for answer, verdict in zip(given, correct, strict=True):
+        if answer is None and verdict:
+            raise InputError(f"{name}: problem {problem} has a right sample without an answer")
+        if answer is not None and verdicts.setdefault(answer, bool(verdict)) != bool(verdict):
+            raise InputError(
+                f"{name}: problem {problem} has the answer {answer!r} once right, once wrong; "
+                "equal answers must have equal verdicts"
+            )
+    number = {answer: i for i, answer in enumerate(sorted(verdicts))}
+    classes = np.array([-1 if a is None else number[a] for a in given], dtype=np.int64)
+    right = np.array([verdicts[answer] for answer in number], dtype=bool)
+    return Pool(problem, classes, right, np.array(correct, dtype=bool))
+
+
+def complete_pool(samples: "DataFrame", names: Sequence[str]) -> "DataFrame":
+    """The samples in order of problem and sample number, if they are a whole pool.
+
+    A pool is whole when every problem in `names` has the same samples, numbered 0, 1, 2 .. without
+    a gap, once each. Otherwise InputError lists what is unknown, repeated or missing.
+    """
+    need_columns(samples, ("problem_id", "sample", "completion"), "the samples")
+    samples = samples.assign(problem_id=samples["problem_id"].astype(str))
+    order = {name: i for i, name in enumerate(names)}
+    unknown = sorted(set(samples["problem_id"]) - set(order))
+    if unknown:
+        raise InputError(f"samples of problems that are not in the table: {listed(unknown)}")
+    try:
+        numbers = samples["sample"].astype("int64")
+    except (TypeError, ValueError):
+        raise InputError("the column `sample` must hold whole numbers 0, 1, 2 ..") from None
+    samples = samples.assign(sample=numbers)
+    keys = list(zip(samples["problem_id"], samples["sample"], strict=True))
+    if len(set(keys)) < len(keys):
+        seen: set = set()
+        twice = [key for key in keys if key in seen or seen.add(key)]
+        raise InputError(f"samples that occur more than once: {_keys(twice)}")
+    last = max(samples["sample"], default=-1)
+    if not keys or min(samples["sample"]) < 0:
+        raise InputError("the samples must be numbered 0, 1, 2 .. and there must be some")
+    if len(keys) < len(names) * (last + 1):
+        present = set(keys)
+        missing = [(n, s) for n in names for s in range(last + 1) if (n, s) not in present]
+        raise InputError(
+            f"{len(missing)} of {len(names)} x {last + 1} samples are missing: {_keys(missing)}; "
+            "every problem needs the same samples, so pass every shard"
+        )
+    key = samples["problem_id"].map(order)
+    columns = ["problem_id", "sample"]
+    columns += [column for column in samples.columns if column not in columns]
+    samples = samples.assign(_order=key).sort_values(["_order", "sample"], kind="stable")
+    return samples[columns].reset_index(drop=True)
+
+
+def matched(grades: "Mapping[str, DataFrame]", intersect: bool = False) -> "dict[str, DataFrame]":
+    """The grades, if all models have the same (problem_id, sample); else InputError that says who
+    lacks what or, if `intersect`, what all of them have."""
+    present = {
+        name: set(zip(table["problem_id"].astype(str), table["sample"], strict=True))
+        for name, table in grades.items()
+    }
+    common = set.intersection(*present.values())
+    everything = set.union(*present.values())
+    if common == everything:
+        return dict(grades)
+    if not intersect:
+        lacking = []
+        for name, keys in present.items():
+            missing = sorted(everything - keys)
+            problems = sorted({p for p, _ in missing} - {p for p, _ in keys})
+            if problems:
+                lacking.append(f"{name} lacks problems {listed(problems, 5)}")
+            elif missing:
+                lacking.append(f"{name} lacks {listed((f'{p}#{s}' for p, s in missing), 5)}")
+        raise InputError(
+            f"the models have different samples: {'; '.join(lacking)}; grade what is missing, "
+            "or compare on what all have, explicitly, with --intersect"
+        )
+    if not common:
+        raise InputError(f"the models {listed(grades)} have no sample of any problem in common")
+    return {
+        name: table[
+            [
+                key in common
+                for key in zip(table["problem_id"].astype(str), table["sample"], strict=True)
+            ]
+        ]
+        for name, table in grades.items()
+    }
+
+
+def check_ks(ks: Sequence[int], size: int, model: str) -> None:
+    """InputError if a k is not in 1..size, the samples a problem has."""
+    wrong = [str(k) for k in ks if not 1 <= k <= size]
+    if wrong:
+        raise InputError(
+            f"k = {listed(wrong)} is not in 1..{size}, the number of samples that {model} has "
+            "of each problem; choose a smaller k or sample more"
+        )
+
+
+def need_columns(table: "DataFrame", columns: Sequence[str], what: str) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        found = ", ".join(map(str, table.columns))
+        raise InputError(f"{what} lack the column {', '.join(missing)}; found: {found}")
+
+
+def _keys(keys: Iterable[tuple[str, int]]) -> str:
+    return listed(f"{name}#{sample}" for name, sample in keys)
+
+
+def listed(items: Iterable[str], most: int = 10) -> str:
+    """Items for a message: the first few by name, the others by number."""
+    items = list(items)
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
