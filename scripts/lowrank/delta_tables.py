@@ -1,0 +1,108 @@
+"""The tables of a delta: every singular value, and one line of statistics a matrix."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lowrank.checkpoint import layer_and_module
+from lowrank.spectrum import energy_kept, gaussian_energy_kept
+
+if TYPE_CHECKING:
+    import pandas
+
+PLACE = {
+    "tensor": "name of the weight",
+    "layer": "number of its layer, from 0",
+    "module": "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj",
+}
+# What each column of a delta's tables says; the manifest repeats it. Formulas and their sources
+# stand with the functions in lowrank.spectrum. D is the weight's change, W the base's weight.
+COLUMNS = {
+    "spectrum": {
+        **PLACE,
+        "index": "number of the singular value, from 0 for the largest",
+        "sigma": "singular value of D",
+        "energy_kept": "share of ||D||_F^2 in this singular value and all larger ones",
+        "energy_kept_gaussian": "the same for Gaussian noise of that shape",
+        "energy_kept_shuffled": "the same for D with its entries shuffled, where asked for",
+    },
+    "summary": {
+        **PLACE,
+        "rows": "m of D [m, n]",
+        "columns": "n of D [m, n]",
+        "frobenius": "||D||_F",
+        "sigma_1": "largest singular value of D",
+        "stable_rank": "||D||_F^2 / sigma_1^2",
+        "entropy_rank": "exp of the entropy of the normalised singular values",
+        "participation_ratio": "(sum sigma^2)^2 / sum sigma^4",
+        "rank_50": "smallest rank that keeps 50 % of ||D||_F^2",
+        "rank_90": "smallest rank that keeps 90 % of ||D||_F^2",
+        "rank_99": "smallest rank that keeps 99 % of ||D||_F^2",
+        "noise_level": "standard deviation of an entry of the noise, from the median sigma",
+        "noise_edge": "largest singular value of noise of that level (Marchenko-Pastur)",
+        "rank_above_noise": "number of singular values above noise_edge",
+        "energy_above_noise": "share of ||D||_F^2 in these",
+        "optimal_rank": "number above the Gavish-Donoho optimal hard threshold",
+        "unchanged": "share of entries exactly equal in both models, as stored",
+        "tiny": "share of entries that changed by less than 1e-5, or not",
+        "unchanged_bfloat16": "share exactly equal after a cast of both to bfloat16",
+        "tiny_bfloat16": "share changed by less than 1e-5, or not, after that cast",
+        "relative_frobenius": "||D||_F / ||W||_F",
+        "sigma_1_base": "largest singular value of W, to about 1e-4",
+        "sigma_1_ratio": "sigma_1 / sigma_1_base",
+        "aligned_k": "k of the next three: leading directions compared",
+        "overlap_left": "||U_W^T U_D||_F^2 / k; k/m if unrelated",
+        "overlap_right": "||V_W^T V_D||_F^2 / k; k/n if unrelated",
+        "aligned_energy": "||U_W^T D V_W||_F^2 / ||D||_F^2; k^2/(mn) if unrelated",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Factored:
+    """What a finished matrix adds to the tables and the manifest."""
+
+    sigma: np.ndarray  # float64, largest first
+    summary: dict[str, Any]
+    file_hash: str  # SHA-256 of its basis file
+    shuffled: np.ndarray | None = None  # singular values of the shuffled null
+
+
+def spectrum_table(
+    shapes: dict[str, tuple[int, int]], results: dict[str, Factored]
+) -> "pandas.DataFrame":
+    """One row a singular value; COLUMNS["spectrum"] says what the columns are."""
+    import pandas
+
+    parts = []
+    for name, shape in shapes.items():
+        layer, module = layer_and_module(name)
+        result = results[name]
+        columns = {
+            "tensor": name,
+            "layer": layer,
+            "module": module,
+            "index": np.arange(len(result.sigma)),
+            "sigma": result.sigma,
+            "energy_kept": energy_kept(result.sigma),
+            "energy_kept_gaussian": gaussian_energy_kept(shape),
+        }
+        if result.shuffled is not None:
+            columns["energy_kept_shuffled"] = energy_kept(result.shuffled)
+        parts.append(pandas.DataFrame(columns))
+    return pandas.concat(parts, ignore_index=True)
+
+
+def summary_table(
+    shapes: dict[str, tuple[int, int]], results: dict[str, Factored]
+) -> "pandas.DataFrame":
+    """One row a matrix; COLUMNS["summary"] says what the columns are."""
+    import pandas
+
+    rows = []
+    for name, (m, n) in shapes.items():
+        layer, module = layer_and_module(name)
+        place = {"tensor": name, "layer": layer, "module": module, "rows": m, "columns": n}
+        rows.append(place | results[name].summary)
+    return pandas.DataFrame(rows)
