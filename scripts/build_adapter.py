@@ -29,6 +29,18 @@ A rank above a matrix's shorter side is capped there.""",
         action="store_true",
         help="fill up with zeros to the next rank that vLLM can serve unmerged",
     )
+    parser.add_argument(
+        "--directions",
+        choices=("top", "bottom", "random"),
+        default="top",
+        help="controls: the weakest RANK directions, or random ones with the strongest singular "
+        "values (default: top)",
+    )
+    parser.add_argument(
+        "--rescale",
+        action="store_true",
+        help="control: scale every matrix to the norm of its whole delta",
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the adapter")
     args = parser.parse_args()
@@ -43,6 +55,8 @@ A rank above a matrix's shorter side is capped there.""",
         args.output,
         threads=args.threads,
         pad_rank=args.pad_rank,
+        directions=args.directions,
+        rescale=args.rescale,
     )
 
 

@@ -13,11 +13,12 @@ def main() -> None:
 
 For the seven projections (q, k, v, o, gate, up, down) of every layer, D = W_derivative - W_base
 is factored once. Written into --output:
-  spectrum.parquet  one row a singular value: tensor, layer, module, index, sigma
-  summary.parquet   one row a matrix: norms, ratios to the base's weights, ranks
+  spectrum.parquet  one row a singular value: sigma, energy kept up to it, and by noise
+  summary.parquet   one row a matrix: norms, ranks, noise, entries unchanged, overlap with W
   ledger.parquet    one row a tensor of either model, and what becomes of it
   basis/            what build_adapter.py needs for any rank
-  manifest.json     the weights' hashes, the method, versions; written last
+  manifest.json     the weights' hashes, the method, versions, what each column of the tables
+                    says; written last
 Interrupted, it goes on from the matrices already done.""",
         epilog="""example:
   python scripts/delta_svd.py --base results/mini/models/sft --derivative results/mini/models/rl \\
@@ -35,6 +36,11 @@ Interrupted, it goes on from the matrices already done.""",
         help="tensors to do without, as shell patterns such as '*.inv_freq'; without it a tensor "
         "that only one model has, or in another shape, is an error",
     )
+    parser.add_argument(
+        "--shuffled-null",
+        action="store_true",
+        help="also the spectrum of every delta with its entries shuffled (half the time again)",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the delta")
@@ -49,6 +55,7 @@ Interrupted, it goes on from the matrices already done.""",
         leave_out=[pattern for group in args.leave_out for pattern in group],
         threads=args.threads,
         device=args.device,
+        shuffled_null=args.shuffled_null,
     )
 
 

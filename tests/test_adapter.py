@@ -115,6 +115,35 @@ def test_served_ranks():
         served_rank(513)
 
 
+def test_controls(trio, delta, adapter):
+    """Bottom: the least energy at that rank. Random: the same values elsewhere. Rescaled: ||D||."""
+    base, derivative = open_checkpoint(trio.base), open_checkpoint(trio.derivative)
+    bottom, rescaled = adapter(8, directions="bottom"), adapter(8, rescale=True)
+    random, again = adapter(8, directions="random"), adapter(8, directions="random")
+    file = "adapter_model.safetensors"
+    assert (random / file).read_bytes() == (again / file).read_bytes()
+    top = products(adapter(8))
+    for name, product in products(random).items():
+        sigma = torch.from_numpy(read_sigma(delta, name))
+        found = torch.linalg.svdvals(product)[:8]
+        torch.testing.assert_close(found, sigma[:8], rtol=1e-5, atol=1e-9)
+        cosine = float((product * top[name]).sum() / product.norm() / top[name].norm())
+        assert abs(cosine) < 0.1
+    for name, product in products(bottom).items():
+        sigma = read_sigma(delta, name)
+        D = difference(base, derivative, name).double()
+        assert float(product.norm()) == pytest.approx(np.sqrt((sigma[-8:] ** 2).sum()), rel=1e-4)
+        assert float((D - product).norm()) == pytest.approx(
+            np.sqrt((sigma[:-8] ** 2).sum()), rel=1e-5
+        )
+    for name, product in products(rescaled).items():
+        D = difference(base, derivative, name).double()
+        assert float(product.norm()) == pytest.approx(float(D.norm()), rel=1e-5)
+    record = json.loads((rescaled / "adapter.json").read_text())
+    assert (record["directions"], record["rescaled"]) == ("top", True)
+    assert all(matrix["scale"] > 1 for matrix in record["matrices"].values())
+
+
 def test_peft_loads_it_whole_and_merges_to_the_same_weights(trio, adapter):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -75,6 +75,22 @@ def test_singular_values_of_the_trio(trio, delta):
         assert exact[PLANTED - 1] > 10 * exact[PLANTED]
 
 
+def test_every_column_is_explained(trio, delta, tmp_path):
+    factor_pair(trio.base, trio.derivative, tmp_path, shuffled_null=True)
+    explained = json.loads((tmp_path / "manifest.json").read_text())["columns"]
+    for table, columns in explained.items():
+        assert list(columns) == list(pandas.read_parquet(tmp_path / f"{table}.parquet").columns)
+    plain = pandas.read_parquet(delta / "spectrum.parquet")
+    assert list(plain.columns) == list(explained["spectrum"])[:-1]
+    # The null has the norm of D and none of its few directions.
+    with_null = pandas.read_parquet(tmp_path / "spectrum.parquet")
+    last = with_null.groupby("tensor").tail(1)
+    assert last.energy_kept_shuffled.tolist() == pytest.approx([1] * len(last))
+    third = with_null[with_null["index"] == PLANTED - 1]
+    assert (third.energy_kept > 0.9).all()
+    assert (third.energy_kept_shuffled < 0.25).all()
+
+
 def test_subtraction_is_in_float32(trio):
     base, derivative = open_checkpoint(trio.base), open_checkpoint(trio.derivative)
     name = "model.layers.0.mlp.up_proj.weight"

@@ -9,9 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowrank.spectrum import (
+    alignment,
     energy_kept,
     entropy_rank,
+    entry_shares,
+    gaussian_energy_kept,
+    hard_threshold,
     leading_singular,
+    noise_edge,
+    noise_level,
     participation_ratio,
     rank_for_energy,
     stable_rank,
@@ -54,11 +60,79 @@ def test_hand_made():
     entropy = -(0.5 * math.log(0.5) + 2 * 0.25 * math.log(0.25))
     assert entropy_rank(sigma) == pytest.approx(math.exp(entropy))
     assert [rank_for_energy(sigma, share) for share in (0.5, 0.8, 0.9)] == [1, 2, 3]
-    assert summarise(sigma)["frobenius"] == pytest.approx(math.sqrt(6))
+    assert summarise(sigma, (3, 3))["frobenius"] == pytest.approx(math.sqrt(6))
 
 
 def test_zero():
-    assert set(summarise(np.zeros(4)).values()) == {0}
+    assert set(summarise(np.zeros(4), (4, 6)).values()) == {0}
+
+
+def noisy(shape, planted, noise, seed=0):
+    """Singular values of planted directions under Gaussian noise, from float64 LAPACK."""
+    generator = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(generator.normal(size=(n, len(planted))))[0] for n in shape)
+    D = left * np.asarray(planted) @ right.T + noise * generator.normal(size=shape)
+    return np.linalg.svd(D, compute_uv=False)
+
+
+@pytest.mark.parametrize("shape", [(400, 400), (200, 900), (900, 200), (64, 600)])
+def test_noise_is_measured_under_planted_directions(shape):
+    noise = 4.5e-5
+    edge = noise_edge(noise, shape)
+    planted = edge * np.array([20, 10, 5, 4, 3])
+    summary = summarise(noisy(shape, planted, noise), shape)
+    assert summary["noise_level"] == pytest.approx(noise, rel=0.03)
+    assert summary["rank_above_noise"] == pytest.approx(5, abs=1)
+    assert summary["optimal_rank"] == 5
+    share = (planted**2).sum() / ((planted**2).sum() + noise**2 * shape[0] * shape[1])
+    assert summary["energy_above_noise"] == pytest.approx(share, rel=0.03)
+
+
+def test_thresholds_as_published():
+    """Gavish & Donoho 2014: 4/sqrt(3) for known noise; 2.858 medians for unknown, both square."""
+    assert hard_threshold(1, (100, 100)) == pytest.approx(4 / math.sqrt(3) * 10)
+    medians = hard_threshold(noise_level(np.ones(100), (100, 100)), (100, 100))
+    assert medians == pytest.approx(2.858, abs=1e-3)
+    medians = hard_threshold(noise_level(np.ones(50), (50, 100)), (50, 100))
+    assert medians == pytest.approx(2.1711, abs=2e-3)  # their table IV, beta = 0.5
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (150, 700)])
+def test_the_gaussian_null_is_what_a_gaussian_matrix_keeps(shape):
+    kept = energy_kept(noisy(shape, [], 1.0))
+    np.testing.assert_allclose(gaussian_energy_kept(shape), kept, atol=0.01)
+    assert gaussian_energy_kept(shape)[-1] == pytest.approx(1)
+
+
+def test_entry_shares_on_a_hand_made_pair():
+    base = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    derivative = base + torch.tensor([[0.0, 1e-4, 0.5, 5e-6]])
+    shares = entry_shares(base, derivative)
+    # 1.0001 is 1 in bfloat16; 5e-6 is not 0 there.
+    assert shares == {
+        "unchanged": 0.25,
+        "tiny": 0.5,
+        "unchanged_bfloat16": 0.5,
+        "tiny_bfloat16": 0.75,
+    }
+
+
+def test_alignment_of_known_subspaces():
+    generator = torch.Generator().manual_seed(0)
+    m, n, k = 80, 50, 4
+    U, V = (torch.linalg.qr(torch.randn(s, s, generator=generator)).Q for s in (m, n))
+    inside = U[:, :k] @ V[:, :k].T
+    same = alignment(inside, U[:, :k], V[:, :k], U[:, :k], V[:, :k])
+    assert list(same.values()) == pytest.approx([1, 1, 1], abs=1e-5)
+    apart = alignment(inside, U[:, :k], V[:, :k], U[:, k : 2 * k], V[:, k : 2 * k])
+    assert list(apart.values()) == pytest.approx([0, 0, 0], abs=1e-5)
+    D = torch.randn(400, 200, generator=generator)
+    U, _, Vh = torch.linalg.svd(D, full_matrices=False)
+    U_W, _, Vh_W = torch.linalg.svd(torch.randn(400, 200, generator=generator), False)
+    unrelated = alignment(D, U[:, :20], Vh[:20].T, U_W[:, :20], Vh_W[:20].T)
+    assert unrelated["overlap_left"] == pytest.approx(20 / 400, rel=0.3)
+    assert unrelated["overlap_right"] == pytest.approx(20 / 200, rel=0.3)
+    assert unrelated["aligned_energy"] == pytest.approx(400 / 8e4, rel=0.3)
 
 
 @pytest.mark.parametrize("shape", [(60, 200), (200, 60), (30, 30)])

@@ -4,6 +4,8 @@ LoRA adds lora_B lora_A to a weight (alpha / r = 1 here). With D = U S V that pr
 U_r S_r V_r; each factor takes sqrt(S_r): lora_B = U_r sqrt(S_r), lora_A = sqrt(S_r) V_r.
 """
 
+import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,6 @@ from lowrank.checkpoint import MANIFEST, Checkpoint, open_checkpoint, read_manif
 from lowrank.delta import check_origin, difference, read_directions, read_sigma
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, write_json
-from lowrank.spectrum import energy_kept
 from lowrank.tensorfile import TensorEntry, read_header, read_tensor, write_tensors
 
 if TYPE_CHECKING:
@@ -43,6 +44,24 @@ def split(D: "torch.Tensor", directions: "torch.Tensor") -> tuple["torch.Tensor"
     return (scaled, image.T) if tall else (image, scaled.T)
 
 
+def random_factors(
+    name: str, shape: tuple[int, int], sigma: "torch.Tensor"
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """lora_A, lora_B with these singular values in directions drawn at random, by the name.
+
+    A control: the norm and the rank of the truncated delta, in directions that mean nothing.
+    """
+    import torch
+
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "little")
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (
+        torch.linalg.qr(torch.randn(side, len(sigma), generator=generator)).Q for side in shape
+    )
+    root = sigma.sqrt().float()
+    return (right * root).T, left * root
+
+
 def served_rank(rank: int) -> int:
     """The smallest rank vLLM serves that is not below `rank`; InputError above its largest."""
     for listed in VLLM_RANKS:
@@ -61,6 +80,8 @@ def write_adapter(
     output: str | Path,
     threads: int = 1,
     pad_rank: bool = False,
+    directions: str = "top",
+    rescale: bool = False,
 ) -> None:
     """Write the best rank-`rank` approximation of a delta as a PEFT adapter (float32).
 
@@ -68,6 +89,8 @@ def write_adapter(
     filled up with zeros, and adapter.json tells each matrix's effective rank and the share of
     ||D||_F^2 it keeps. r is at most the largest shorter side; with pad_rank it is the next rank
     that vLLM serves. One matrix is in memory at a time.
+    Controls: directions "bottom" takes the weakest `rank` directions instead, "random" keeps the
+    strongest singular values in random directions; rescale gives each matrix ||D||_F back.
     Raises InputError if the delta was computed from other weights.
     """
     import torch
@@ -93,19 +116,30 @@ def write_adapter(
         tensors[f"{key}.lora_A.weight"] = ("F32", (stored_rank, columns))
         tensors[f"{key}.lora_B.weight"] = ("F32", (rows, stored_rank))
         effective = min(rank, rows, columns)
+        energy = read_sigma(delta_folder, name) ** 2
+        chosen = chosen_rows(directions, effective, len(energy))
+        total, kept = float(energy.sum()), float(energy[chosen].sum())
         record[name] = {
             "rank": effective,
             "capped": effective < rank,
-            "energy_kept": float(energy_kept(read_sigma(delta_folder, name))[effective - 1]),
+            "energy_kept": kept / total if total else 0.0,
+            "scale": math.sqrt(total / kept) if rescale and kept else 1.0,
         }
 
     def pieces() -> Iterator["torch.Tensor"]:
-        for name in matrices:
-            directions = read_directions(delta_folder, name, record[name]["rank"])
-            A, B = split(difference(base, derivative, name), directions)
-            spare = stored_rank - len(directions)
-            yield torch.nn.functional.pad(A, (0, 0, 0, spare))
-            yield torch.nn.functional.pad(B, (0, spare))
+        for name, matrix in matrices.items():
+            effective, scale = record[name]["rank"], record[name]["scale"]
+            chosen = chosen_rows(directions, effective, min(matrix["shape"]))
+            if directions == "random":
+                sigma = torch.from_numpy(read_sigma(delta_folder, name)[chosen])
+                A, B = random_factors(name, matrix["shape"], sigma)
+            else:
+                rows = read_directions(delta_folder, name, chosen.start, chosen.stop)
+                A, B = split(difference(base, derivative, name), rows)
+            root = math.sqrt(scale)
+            spare = stored_rank - effective
+            yield torch.nn.functional.pad(A * root, (0, 0, 0, spare))
+            yield torch.nn.functional.pad(B * root, (0, spare))
 
     size, weights_hash = write_tensors(output / WEIGHTS_FILE, tensors, pieces(), {"format": "pt"})
     write_json(output / CONFIG_FILE, _peft_config(base, list(matrices), stored_rank))
@@ -114,6 +148,8 @@ def write_adapter(
         {
             "rank": rank,
             "stored_rank": stored_rank,
+            "directions": directions,
+            "rescaled": rescale,
             "delta": {
                 "manifest": sha256(delta_folder / MANIFEST),
                 "base": delta["base"],
@@ -123,6 +159,11 @@ def write_adapter(
             "matrices": record,
         },
     )
+
+
+def chosen_rows(directions: str, rank: int, count: int) -> slice:
+    """Which of `count` directions, strongest first, an adapter is made of."""
+    return slice(count - rank, count) if directions == "bottom" else slice(0, rank)
 
 
 def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any]:

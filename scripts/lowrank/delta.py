@@ -23,10 +23,10 @@ from lowrank import spectrum
 from lowrank.checkpoint import (
     MANIFEST,
     Checkpoint,
-    layer_and_module,
     open_checkpoint,
     read_manifest,
 )
+from lowrank.delta_tables import COLUMNS, Factored, spectrum_table, summary_table
 from lowrank.errors import InputError
 from lowrank.files import sha256, write_json, write_table
 from lowrank.ledger import Pair, ledger_rows, pair_tensors
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
 
 METHOD = "float32 difference, float64 Gram matrix of the shorter side, eigh"
+ALIGNED = 16  # leading directions of D and W that are compared
 RECORD = "lowrank-basis-1"  # of the basis files' content; another one is never taken over
 FATES = {"projection": "factored", "bias": "copied or kept", "other": "copied or kept"}
 
@@ -90,35 +91,36 @@ def read_sigma(delta: str | Path, tensor: str) -> np.ndarray:
     return read_tensor(read_header(basis_file(delta, tensor))[0]["sigma"]).numpy()
 
 
-def read_directions(delta: str | Path, tensor: str, rank: int) -> "torch.Tensor":
-    """The first `rank` directions of a tensor's delta, as rows: float32 [rank, shorter side]."""
-    return read_tensor(read_header(basis_file(delta, tensor))[0]["basis"], 0, rank)
+def read_directions(delta: str | Path, tensor: str, first: int, stop: int) -> "torch.Tensor":
+    """Directions [first, stop) of a tensor's delta, strongest first, as rows of float32."""
+    return read_tensor(read_header(basis_file(delta, tensor))[0]["basis"], first, stop)
 
 
-def _fingerprint(manifests: Sequence[dict[str, Any]], pair: Pair) -> str:
+def _fingerprint(manifests: Sequence[dict[str, Any]], pair: Pair, shuffled_null: bool) -> str:
     """Names what a basis and its summary were computed from: the two weights, and the code."""
-    parts = [RECORD, pair.name, sha256(__file__), sha256(spectrum.__file__)]
+    parts = [RECORD, pair.name, str(shuffled_null), sha256(__file__), sha256(spectrum.__file__)]
     for manifest, entry in zip(manifests, (pair.base, pair.derivative), strict=True):
         parts += [manifest["files"][entry.file.name]["sha256"], entry.name]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _payload_hash(sigma: "torch.Tensor", basis: "torch.Tensor") -> str:
-    digest = hashlib.sha256(sigma.numpy())
-    digest.update(basis.numpy())
+def _payload_hash(tensors: dict[str, "torch.Tensor"]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy())
     return digest.hexdigest()
 
 
-def _finished(path: Path, fingerprint: str) -> tuple[np.ndarray, dict[str, Any], str] | None:
-    """A matrix that an earlier run finished: its sigma, summary and file hash; None to redo it."""
+def _finished(path: Path, fingerprint: str) -> Factored | None:
+    """A matrix that an earlier run finished; None if it has to be done again."""
     if not path.is_file():
         return None
     try:
         entries, metadata = read_header(path)
         if metadata.get("fingerprint") != fingerprint:
             return None
-        sigma = read_tensor(entries["sigma"])
-        content = _payload_hash(sigma, read_tensor(entries["basis"]))
+        tensors = {name: read_tensor(entry) for name, entry in entries.items()}
+        content = _payload_hash(tensors)
         summary = json.loads(metadata["summary"])
     except (InputError, KeyError, ValueError) as error:
         print(f"{path.name}: damaged, done again ({error})", file=sys.stderr)
@@ -126,32 +128,68 @@ def _finished(path: Path, fingerprint: str) -> tuple[np.ndarray, dict[str, Any],
     if metadata.get("content") != content:
         print(f"{path.name}: damaged, done again (its content's hash differs)", file=sys.stderr)
         return None
-    return sigma.numpy(), summary, sha256(path)
+    return Factored(tensors["sigma"].numpy(), summary, sha256(path), _shuffled(tensors))
+
+
+def _shuffled(tensors: dict[str, "torch.Tensor"]) -> np.ndarray | None:
+    return tensors["sigma_shuffled"].numpy() if "sigma_shuffled" in tensors else None
 
 
 def _factor_matrix(
-    path: Path, base: Checkpoint, derivative: Checkpoint, pair: Pair, fingerprint: str, device: str
-) -> tuple[np.ndarray, dict[str, Any], str]:
-    """Factor one matrix and write its basis file; as _finished returns it."""
+    path: Path,
+    base: Checkpoint,
+    derivative: Checkpoint,
+    pair: Pair,
+    fingerprint: str,
+    device: str = "cpu",
+    shuffled_null: bool = False,
+) -> Factored:
+    """Factor one matrix and write its basis file."""
     W = base.read(pair.name).to(device)
-    D = derivative.read(pair.name).to(device).sub_(W)
-    _, top, _ = spectrum.leading_singular(W, 1)
+    V = derivative.read(pair.name).to(device)
+    summary: dict[str, Any] = spectrum.entry_shares(W, V)
+    D = V.sub_(W)
+    k = min(ALIGNED, *D.shape)
+    U_W, sigma_W, V_W = spectrum.leading_singular(W, k)
     frobenius = float(W.norm())
     del W
-    sigma, basis = (part.cpu() for part in factor(D))
-    values = sigma.numpy()
-    summary = spectrum.summarise(values)
+    sigma, basis = factor(D)
+    values = sigma.cpu().numpy()
+    summary = spectrum.summarise(values, tuple(D.shape)) | summary
     summary["relative_frobenius"] = summary["frobenius"] / frobenius if frobenius else None
-    summary["sigma_1_base"] = float(top[0])
-    summary["sigma_1_ratio"] = summary["sigma_1"] / float(top[0]) if top[0] > 0 else None
+    summary["sigma_1_base"] = float(sigma_W[0])
+    summary["sigma_1_ratio"] = summary["sigma_1"] / float(sigma_W[0]) if frobenius else None
+    tall = D.shape[0] >= D.shape[1]
+    near = basis[:k].T
+    far = (D if tall else D.T) @ near / sigma[:k].clamp_min(1e-30).float()
+    summary |= {"aligned_k": k}
+    summary |= spectrum.alignment(D, *((far, near) if tall else (near, far)), U_W, V_W)
+    tensors = {"sigma": sigma.cpu(), "basis": basis.cpu()}
+    if shuffled_null:
+        tensors["sigma_shuffled"] = shuffled_singular(D).cpu()
     metadata = {
         "fingerprint": fingerprint,
-        "content": _payload_hash(sigma, basis),
+        "content": _payload_hash(tensors),
         "summary": json.dumps(summary),
     }
-    tensors = {"sigma": ("F64", sigma.shape), "basis": ("F32", basis.shape)}
-    _, file_hash = write_tensors(path, tensors, (sigma, basis), metadata)
-    return values, summary, file_hash
+    header = {
+        name: ("F32" if name == "basis" else "F64", tensor.shape)
+        for name, tensor in tensors.items()
+    }
+    _, file_hash = write_tensors(path, header, tensors.values(), metadata)
+    return Factored(values, summary, file_hash, _shuffled(tensors))
+
+
+def shuffled_singular(D: "torch.Tensor") -> "torch.Tensor":
+    """Singular values of D with its entries in random order (a fixed seed), float64: a null.
+
+    It keeps D's distribution of entries, heavy tails too, and none of its structure.
+    """
+    import torch
+
+    order = torch.randperm(D.numel(), generator=torch.Generator().manual_seed(0))
+    mixed = D.reshape(-1)[order.to(D.device)].reshape(D.shape)
+    return torch.linalg.eigvalsh(gram(mixed), UPLO="L").flip(0).clamp_min(0).sqrt()
 
 
 def versions() -> dict[str, str]:
@@ -174,6 +212,7 @@ def factor_pair(
     leave_out: Sequence[str] = (),
     threads: int = 1,
     device: str = "cpu",
+    shuffled_null: bool = False,
 ) -> None:
     """Factor every projection of a pair of checkpoints into the folder `output`.
 
@@ -197,7 +236,10 @@ def factor_pair(
     output = Path(output)
     todo, results = [], {}
     for pair in factored:
-        path, fingerprint = basis_file(output, pair.name), _fingerprint(manifests, pair)
+        path, fingerprint = (
+            basis_file(output, pair.name),
+            _fingerprint(manifests, pair, shuffled_null),
+        )
         found = _finished(path, fingerprint)
         if found:
             results[pair.name] = found
@@ -207,24 +249,22 @@ def factor_pair(
         print(f"{len(results)} matrices finished earlier are taken over", file=sys.stderr)
     progress = Progress(len(factored), "matrices", done=len(results))
     for pair, path, fingerprint in todo:
-        results[pair.name] = _factor_matrix(path, base, derivative, pair, fingerprint, device)
+        results[pair.name] = _factor_matrix(
+            path, base, derivative, pair, fingerprint, device, shuffled_null
+        )
         progress.step()
 
-    matrices, spectra, summaries = {}, [], []
-    for pair in factored:
-        sigma, summary, file_hash = results[pair.name]
-        layer, module = layer_and_module(pair.name)
-        rows, columns = pair.base.shape
-        place = {"tensor": pair.name, "layer": layer, "module": module}
-        matrices[pair.name] = {
-            "shape": [rows, columns],
+    matrices = {
+        pair.name: {
+            "shape": list(pair.base.shape),
             "file": f"basis/{pair.name}.safetensors",
-            "sha256": file_hash,
+            "sha256": results[pair.name].file_hash,
         }
-        spectra.append(pandas.DataFrame({**place, "index": np.arange(len(sigma)), "sigma": sigma}))
-        summaries.append({**place, "rows": rows, "columns": columns, **summary})
-    write_table(output / "spectrum.parquet", pandas.concat(spectra, ignore_index=True))
-    write_table(output / "summary.parquet", pandas.DataFrame(summaries))
+        for pair in factored
+    }
+    shapes = {name: tuple(matrix["shape"]) for name, matrix in matrices.items()}
+    write_table(output / "spectrum.parquet", spectrum_table(shapes, results))
+    write_table(output / "summary.parquet", summary_table(shapes, results))
     write_table(output / "ledger.parquet", pandas.DataFrame(ledger))
     write_json(
         output / MANIFEST,
@@ -236,6 +276,7 @@ def factor_pair(
             "device": device,
             "threads": threads,
             "versions": versions(),
+            "columns": COLUMNS,
             "matrices": matrices,
         },
     )

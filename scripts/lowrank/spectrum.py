@@ -1,9 +1,10 @@
-"""What a delta's singular values say: its size, how few directions carry it.
+"""What a delta's singular values and entries say: its size, how few directions carry it.
 
-Every function takes the singular values themselves, largest first, and no model.
+Functions of `sigma` take all singular values of a matrix, largest first.
 """
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,8 +67,71 @@ def _energy(sigma: np.ndarray) -> np.ndarray:
     return np.asarray(sigma, np.float64) ** 2
 
 
-def summarise(sigma: np.ndarray) -> dict[str, float | int]:
-    """The statistics of one matrix that follow from its singular values alone."""
+@cache
+def _marchenko_pastur(beta: float, points: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues t and their probabilities under the Marchenko-Pastur law, ascending.
+
+    beta = shorter / longer side; t are the squared singular values of noise of variance 1 divided
+    by the longer side. Midpoints in theta of t = 1 + beta - 2 sqrt(beta) cos(theta), in which the
+    density sqrt((t_max - t)(t - t_min)) / (2 pi beta t) has no singularity (Bai & Silverstein
+    2010, section 3.1.1).
+    """
+    theta = (np.arange(points) + 0.5) * math.pi / points
+    t = 1 + beta - 2 * math.sqrt(beta) * np.cos(theta)
+    weight = np.sin(theta) ** 2 / t
+    return t, weight / weight.sum()
+
+
+def _beta(shape: tuple[int, int]) -> float:
+    return min(shape) / max(shape)
+
+
+def noise_level(sigma: np.ndarray, shape: tuple[int, int]) -> float:
+    """Standard deviation of an entry of the noise under a few strong directions.
+
+    The median singular value over that of pure noise of variance 1: Gavish & Donoho 2014, The
+    optimal hard threshold for singular values is 4/sqrt(3), equation 10.
+    """
+    t, probability = _marchenko_pastur(_beta(shape))
+    median = np.interp(0.5, np.cumsum(probability), t)
+    return float(np.median(sigma) / math.sqrt(median * max(shape)))
+
+
+def noise_edge(noise: float, shape: tuple[int, int]) -> float:
+    """The largest singular value that noise of that level alone has: noise (sqrt m + sqrt n)."""
+    return noise * (math.sqrt(shape[0]) + math.sqrt(shape[1]))
+
+
+def hard_threshold(noise: float, shape: tuple[int, int]) -> float:
+    """Below this a singular value is better dropped than kept, in squared error.
+
+    Gavish & Donoho 2014, equation 11: lambda(beta) sqrt(longer side) noise, 4/sqrt(3) if square.
+    """
+    beta = _beta(shape)
+    root = math.sqrt(beta**2 + 14 * beta + 1)
+    return math.sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + root)) * math.sqrt(max(shape)) * noise
+
+
+def gaussian_energy_kept(shape: tuple[int, int]) -> np.ndarray:
+    """energy_kept of a Gaussian matrix of a shape, in the limit of large matrices: a null.
+
+    Of the same norm or any other: shares do not depend on it.
+    """
+    t, probability = _marchenko_pastur(_beta(shape))
+    share, energy = np.cumsum(probability[::-1]), np.cumsum((t * probability)[::-1])
+    ranks = np.arange(1, min(shape) + 1) / min(shape)
+    return np.interp(ranks, np.r_[0, share], np.r_[0, energy / energy[-1]])
+
+
+def summarise(sigma: np.ndarray, shape: tuple[int, int]) -> dict[str, float | int]:
+    """The statistics of one matrix that follow from its singular values and its shape.
+
+    noise_level and what rests on it (noise_edge, rank_above_noise, energy_above_noise,
+    optimal_rank) suppose that the smaller half of the singular values is noise.
+    """
+    noise = noise_level(sigma, shape)
+    above = int((sigma > noise_edge(noise, shape)).sum())
+    energy = _energy(sigma)
     return {
         "frobenius": float(math.sqrt(_energy(sigma).sum())),
         "sigma_1": float(sigma[0]),
@@ -77,6 +141,55 @@ def summarise(sigma: np.ndarray) -> dict[str, float | int]:
         "rank_50": rank_for_energy(sigma, 0.50),
         "rank_90": rank_for_energy(sigma, 0.90),
         "rank_99": rank_for_energy(sigma, 0.99),
+        "noise_level": noise,
+        "noise_edge": noise_edge(noise, shape),
+        "rank_above_noise": above,
+        "energy_above_noise": float(energy[:above].sum() / energy.sum()) if energy[0] else 0.0,
+        "optimal_rank": int((sigma > hard_threshold(noise, shape)).sum()),
+    }
+
+
+def entry_shares(base: "torch.Tensor", derivative: "torch.Tensor") -> dict[str, float]:
+    """Which share of the entries training left alone, as stored and after a cast to bfloat16.
+
+    base, derivative: float32, one shape. "unchanged": exactly equal; "tiny": changed by less than
+    1e-5 or not at all (Mukherjee et al. 2025, Reinforcement learning finetunes small subnetworks,
+    section 3, use 1e-5).
+    """
+    import torch
+
+    counts = dict.fromkeys(("unchanged", "tiny", "unchanged_bfloat16", "tiny_bfloat16"), 0)
+    # In pieces that stay in the processor's cache.
+    pieces = (matrix.reshape(-1).split(1 << 18) for matrix in (base, derivative))
+    for W, V in zip(*pieces, strict=True):
+        cast = V.bfloat16().float() - W.bfloat16().float()
+        for suffix, D in (("", V - W), ("_bfloat16", cast)):
+            counts["unchanged" + suffix] += D.numel() - int(torch.count_nonzero(D))
+            counts["tiny" + suffix] += int(torch.count_nonzero(D.abs_() < 1e-5))
+    return {name: count / base.numel() for name, count in counts.items()}
+
+
+def alignment(
+    D: "torch.Tensor",
+    U: "torch.Tensor",
+    V: "torch.Tensor",
+    U_W: "torch.Tensor",
+    V_W: "torch.Tensor",
+) -> dict[str, float]:
+    """How far D lies in the leading directions of the weights W that it changes.
+
+    D [m, n]; U [m, k], V [n, k] its leading singular vectors, U_W, V_W those of W.
+    overlap_left = ||U_W^T U||_F^2 / k, k / m if unrelated; overlap_right likewise, k / n;
+    aligned_energy = ||U_W^T D V_W||_F^2 / ||D||_F^2, k^2 / (m n) if unrelated (Hu et al. 2021,
+    LoRA, sections 7.2 and 7.3). 0 for D = 0.
+    """
+    k, total = U.shape[1], float(D.norm()) ** 2
+    if total == 0:
+        return dict.fromkeys(("overlap_left", "overlap_right", "aligned_energy"), 0.0)
+    return {
+        "overlap_left": float((U_W.T @ U).norm()) ** 2 / k,
+        "overlap_right": float((V_W.T @ V).norm()) ** 2 / k,
+        "aligned_energy": float((U_W.T @ D @ V_W).norm()) ** 2 / total,
     }
 
 
