@@ -81,6 +81,10 @@ def read_experiment(path: str | Path) -> dict[str, Any]:
             f"{path}: lacks {', '.join(missing)}; the workflow writes this file for its report,"
             " let it make it anew"
         )
+    labels = [model.get("label", name) for name, model in experiment["models"].items()]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise InputError(f"{path}: two models have the label {twice!r}; give each its own")
     return experiment
 
 

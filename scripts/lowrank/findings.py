@@ -338,28 +338,3 @@ def fidelity_table(found: Evidence, frames: dict[str, pd.DataFrame]) -> dict[str
         ("mean accuracy", len(benchmarks)),
     ]
     return grid(heads, rows, groups)
-
-
-def comparisons_frame(found: Evidence) -> pd.DataFrame:
-    """Every variant against base and derivative, paired by problem; what comparisons.csv holds."""
-    try:
-        from lowrank.comparisons import compare
-    except ImportError:
-        return pd.DataFrame(columns=["benchmark", "model", "reference"])
-
-    experiment = found.experiment
-    parts = []
-    for benchmark in experiment["benchmarks"]:
-        grades = {model: found.grades[benchmark, model] for model in found.sampled}
-        references = [experiment["base"], experiment["derivative"]]
-        part = compare(
-            grades, references, experiment["maj_k"], experiment["margin"], experiment["seed"]
-        )
-        part.insert(0, "benchmark", benchmark)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def verdict_tables(found: Evidence, comparisons: pd.DataFrame) -> list[dict[str, Any]]:
-    """The comparisons as the page shows them."""
-    return []

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from lowrank import verdicts
 from lowrank.evidence import Evidence
 from lowrank.findings import (
     PLUS_MINUS,
@@ -145,12 +146,12 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
         top = f"The top {lowest} directions of every matrix hold"
         said.append(f"{top} {', and '.join(shares)}, by squared norm.")
     for benchmark in experiment["benchmarks"]:
-        said += _accuracy(found, benchmark)
-        said += verdict_sentence(found, frames["comparisons"], benchmark)
+        reached = _accuracy(found, benchmark)
+        said.append(f"{reached} {verdicts.sentence(found, frames['comparisons'], benchmark)}")
     return said
 
 
-def _accuracy(found: Evidence, benchmark: str) -> list[str]:
+def _accuracy(found: Evidence, benchmark: str) -> str:
     """What the lowest rank reaches on a benchmark, between base and derivative."""
     experiment = found.experiment
     lowest = ranks_of(found)[0]
@@ -172,34 +173,23 @@ def _accuracy(found: Evidence, benchmark: str) -> list[str]:
         f" {fraction(above)}"
     )
     # A share of hardly any gain would be a number about noise.
-    return [said + (f"; {listed(gains)} of that gain." if above - below >= 0.02 else ".")]
-
-
-def verdict_sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> list[str]:
-    """What the paired tests say of the variants against the derivative."""
-    return []
+    return said + (f"; {listed(gains)} of that gain." if above - below >= 0.02 else ".")
 
 
 def uncertainty(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
     """What these numbers can and cannot tell, with the sizes that decide it."""
     experiment = found.experiment
-    said = []
-    for benchmark in experiment["benchmarks"]:
-        above, below = (
-            found.grades[benchmark, experiment[side]].groupby("problem_id")["correct"].mean()
-            for side in ("derivative", "base")
-        )
-        count = len(above)
-        error = float((above - below).std(ddof=1) / np.sqrt(count)) if count > 1 else np.nan
-        said.append(
-            f"{benchmark_label(found, benchmark).split(' · ')[0]} has {count} problems, and the"
-            f" problem is the unit: {experiment['samples']} completions of one problem are not"
-            f" {experiment['samples']} witnesses. One problem more or less is {1 / count:.3f} of"
-            f" accuracy. The difference between {found.label(experiment['derivative'])} and"
-            f" {found.label(experiment['base'])}, paired by problem, has a standard error of"
-            f" {error:.3f}; a true difference of less than about {2.8 * error:.3f} would be missed"
-            " more than one time in five by a test at the 5% level."
-        )
+    samples = experiment["samples"]
+    said = [
+        f"The problem is the unit here: {samples} completions of one problem are not {samples}"
+        " witnesses. So models are compared problem by problem, on the difference of their exact"
+        " figures; p is that of a sign-flip test over problems, adjusted for the number of"
+        f" comparisons (Holm). A variant counts as equivalent where two one-sided tests place it"
+        f" within {experiment['margin'] * 100:g} points of the other model. Neither shown is an"
+        " answer too: open."
+    ]
+    comparisons = frames["comparisons"]
+    said += [verdicts.reach(found, comparisons, name) for name in experiment["benchmarks"]]
     said.append(
         f"The small {PLUS_MINUS} under the post's protocol is the spread over"
         f" {experiment['repeats']} re-draws from one and the same pool. It is Monte-Carlo noise of"

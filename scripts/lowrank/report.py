@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from lowrank import appendix, findings, prose
+from lowrank import appendix, findings, prose, verdicts
+from lowrank.evaluation import write_numbers
 from lowrank.evidence import Evidence, gather, read_experiment
-from lowrank.files import whole_file, write_table
+from lowrank.files import whole_file
 from lowrank.outputs import PAGE
 
 TEMPLATE = Path(__file__).parents[2] / "workflow/report/template.html.j2"
@@ -27,7 +28,7 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     found = gather(read_experiment(experiment_file), Path(results))
     frames = _frames(found)
     for name, frame in frames.items():
-        write_table(output / f"tables/{name}.csv", frame)
+        write_numbers(output / f"tables/{name}.csv", frame)
     drawn = _draw(found, frames, output / "figures")
     page = render(_content(found, frames, drawn))
     path = output / PAGE
@@ -60,7 +61,7 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
     return {
         "results": pd.concat(results, ignore_index=True),
         "metrics": found.metrics,
-        "comparisons": findings.comparisons_frame(found),
+        "comparisons": verdicts.comparisons_frame(found),
         "deltas": findings.deltas_frame(found),
         "fidelity": findings.fidelity_frame(found),
     }
@@ -133,7 +134,7 @@ def _content(
         "answer": prose.answer(found, frames),
         "benchmarks": benchmarks,
         "uncertainty": prose.uncertainty(found, frames),
-        "verdicts": findings.verdict_tables(found, frames["comparisons"]),
+        "verdicts": verdicts.shown(found, frames["comparisons"]),
         "changed": prose.changed(found, frames["deltas"]),
         "deltas": deltas,
         "energy": figure("energy", prose.ENERGY),
