@@ -69,6 +69,53 @@ def test_what_math_verify_reads_wrongly_is_read_rightly():
     assert grades["correct"].tolist() == [False, False, True, False]
 
 
+def test_verdicts_on_pairs_made_by_hand():
+    same = [
+        *(
+            (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}2)"),
+            ("p - q", "-q+p"),
+            ("5", "x=5"),
+        ),
+        *(
+            (r"10\%", "10"),
+            (r"\$12.50", "12.5"),
+            (r"3\sqrt{13}", r"\sqrt{117}"),
+            ("1,2,3", "3, 2, 1"),
+        ),
+        *((r"\text{Evelyn}", "evelyn"), (r"1 \pm \sqrt{2}", r"1+\sqrt{2}, 1-\sqrt{2}")),
+        *((r"x \in [-2,7]", "[-2,7]"), (r"11\frac{1}{2}", "11.5"), (r"90^\circ", "90")),
+        *(
+            ("y = 2x+3", "2x+3"),
+            (r"\text{(B)}", "B"),
+            ("3,628,800", "10!"),
+            (r"\frac13", "0.333333"),
+        ),
+        *(("5000000", r"5 \text{ million}"), (r"\begin{pmatrix}1\\2\end{pmatrix}",) * 2),
+    ]
+    different = [
+        *(("[0,1]", "(0,1)"), ("(2,5)", "25"), ("25", "2,5"), ("y=5", "x=5"), ("p - q", "q - p")),
+        *(
+            ("1,2", "1"),
+            (r"11\frac{1}{2}", r"\frac{11}{2}"),
+            (r"2\pi", "6.2832"),
+            ("699", "699 or 700"),
+        ),
+        *((r"\text{(B)}", "C"), (r"\text{even}", r"\text{odd}"), ("5", r"5 \text{ million}")),
+        *(("(1,2)", "(2,1)"), (r"\frac{1}{3}", "0.33"), ("12", "1 2"), ("3", r"\pm 3")),
+    ]
+    golds = problems(**{f"p{i}": pair[0] for i, pair in enumerate(same + different)})
+    answers = {f"p{i}": boxed(pair[1]) for i, pair in enumerate(same + different)}
+    grades = grade(table(answers), golds, workers=2)
+    expected = [True] * len(same) + [False] * len(different)
+    failed = [
+        pair
+        for pair, got, wanted in zip(same + different, grades["correct"], expected, strict=True)
+        if got != wanted
+    ]
+    assert not failed
+    assert grades["unjudged"].isna().all()
+
+
 def test_hostile_answers_end_within_their_limits_and_are_named():
     hostile = [
         *boxed("9^{9^{9^9}}", "9" * 1_000_000, "{" * 10_000 + "5" + "}" * 10_000),

@@ -102,11 +102,11 @@ def curve(votes: list[int], ks: list[int]) -> np.ndarray:
 def test_coverage_over_new_traces_of_the_same_problems():
     generator, ks, size = rng(11), [1, 8, 16, 32, 64], 64
     covered = []
-    for _ in range(12):
+    for _ in range(8):
         problems = [aime_like(generator) for _ in range(30)]
         # The truth: an endless pool, of which 3,000 expected traces are a fair likeness.
         truth = np.mean([curve([round(3000 * c) for c in p], ks[:-1]) for p in problems], axis=0)
-        votes = [generator.multinomial(size, p / p.sum(), size=3000) for p in problems]
+        votes = [generator.multinomial(size, p / p.sum(), size=2000) for p in problems]
         won = [(v == v.max(axis=1, keepdims=True)) for v in votes]
         whole = np.mean([np.mean(w[:, 0] / w.sum(axis=1)) for w in won])
         for _ in range(50):
@@ -129,7 +129,7 @@ def test_coverage_over_new_traces_of_the_same_problems():
 
 @pytest.mark.slow
 def test_coverage_over_new_problems_of_the_same_kind():
-    generator, ks, size, repeats = rng(12), [1, 8, 32, 64], 64, 1500
+    generator, ks, size, repeats = rng(12), [1, 8, 32, 64], 64, 1000
     values = np.array(
         [curve(pool(aime_like(generator), size, generator), ks) for _ in range(30 * repeats)]
     )

@@ -310,7 +310,7 @@ def _words(text: str) -> str:
     r"""An answer in words, undressed: \text{(B)}, (B) and b are one; "" if it is not in words."""
     for command in (r"\text", r"\textbf", r"\mathrm", r"\textit", r"\mathbf", r"\mbox"):
         text = text.replace(command + "{", "{")
-    text = " ".join(text.strip("(){} .").split()).casefold()
+    text = " ".join(text.replace(",", " ").strip("(){} .").split()).casefold()
     return text if text.replace(" ", "").replace("-", "").isalpha() else ""
 
 

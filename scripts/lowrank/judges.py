@@ -148,6 +148,8 @@ def _serve(connection: Connection, time_limit: float, memory_limit: int) -> None
             verdict = Verdict(None, f"over {memory_limit / 2**20:.0f} MiB")
         except RecursionError:
             verdict = Verdict(None, "nested too deep")
+        except _UnreadableError:
+            verdict = Verdict(None, "not readable as mathematics")
         except Exception as error:
             verdict = Verdict(None, f"math-verify failed: {type(error).__name__}")
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -155,19 +157,32 @@ def _serve(connection: Connection, time_limit: float, memory_limit: int) -> None
 
 
 _JOINED = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{[\s,]{0,9}(?:or|and)\s{0,9}\}")
+_SCALED = re.compile(
+    r"\s*\\?[ ,~]?\s?(?:\\(?:text|textrm|mathrm|mbox)\s?\{\s{0,9})?\b"
+    r"(hundred|thousand|million|billion|trillion)\b([^{}]{0,40}\}|)"
+)
+_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 
 def _parse(answer: str) -> list:
     from math_verify import parse
 
-    # Without the space math-verify reads 699\text{or}700 as 699700.
-    return parse(rf"\boxed{{{_JOINED.sub(', ', answer)}}}", parsing_timeout=None)
+    # Without the space math-verify reads 699\text{or}700 as 699700, and it skips every word.
+    answer = _JOINED.sub(", ", answer)
+    answer = _SCALED.sub(lambda found: rf" \cdot 10^{{{_POWERS[found[1]]}}}", answer)
+    return parse(rf"\boxed{{{answer}}}", parsing_timeout=None)
+
+
+class _UnreadableError(Exception):
+    """math-verify made nothing of an answer but its text."""
 
 
 def _right(gold: str, answer: str) -> bool:
     from math_verify import verify
 
     gold_parsed, parsed = _parse(gold), _parse(answer)
+    if _is_text(parsed) and not _is_text(gold_parsed):
+        raise _UnreadableError  # it would be called wrong without having been compared
     try:
         return verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
     except (MemoryError, RecursionError):
@@ -177,6 +192,11 @@ def _right(gold: str, answer: str) -> bool:
         if verify(gold_parsed, parsed, timeout_seconds=None):
             return True
         raise
+
+
+def _is_text(parsed: list) -> bool:
+    """Whether math-verify made nothing of an answer but its text."""
+    return all(isinstance(part, str) for part in parsed)
 
 
 def _same(first: str, second: str) -> bool:

@@ -102,7 +102,8 @@ def _wins(winner: int, others: Sequence[int], silent: int, p: float, most: int) 
         factor = factor[:, None] * ((shape < j) + (shape == j) * y)
         product = state * factor[0][:, None]
         for a in range(1, len(factor)):
-            product[:, a:] += factor[a][:, None] * state[:, : most + 1 - a]
+            rows = slice(np.searchsorted(j, a), None)  # no more than j votes each
+            product[rows, a:] += factor[a, rows, None] * state[rows, : most + 1 - a]
         state = product
     state *= np.array(weight_of)[:, None]
     mine = binomial(winner, p)
