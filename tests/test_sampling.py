@@ -478,7 +478,7 @@ def test_neither_batch_size_nor_order_changes_a_completion(runs):
     to the first; one at a time."""
     _, tables = runs
     pandas.testing.assert_frame_equal(tables["all"], tables["backwards"])
-    few = tables["all"][tables["all"]["sample"] == 0].reset_index(drop=True)
+    few = tables["all"][tables["all"]["sample"] < 2].reset_index(drop=True)
     pandas.testing.assert_frame_equal(few, tables["alone"])
 
 
