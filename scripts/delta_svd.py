@@ -14,7 +14,7 @@ def main() -> None:
 For the seven projections (q, k, v, o, gate, up, down) of every layer, D = W_derivative - W_base
 is factored once. Written into --output:
   spectrum.parquet  one row a singular value: sigma, energy kept up to it, and by noise
-  summary.parquet   one row a matrix: norms, ranks, noise, entries unchanged, overlap with W
+  summary.parquet   one row a matrix: norms, ratios to the base's weights, ranks, noise
   ledger.parquet    one row a tensor of either model, and what becomes of it
   basis/            what build_adapter.py needs for any rank
   manifest.json     the weights' hashes, the method, versions, what each column of the tables
@@ -37,9 +37,10 @@ Interrupted, it goes on from the matrices already done.""",
         "that only one model has, or in another shape, is an error",
     )
     parser.add_argument(
-        "--shuffled-null",
+        "--details",
         action="store_true",
-        help="also the spectrum of every delta with its entries shuffled (half the time again)",
+        help="also what needs more than the factorisation, in about twice the time: the spectrum "
+        "of the shuffled delta, shares of entries unchanged, alignment with the base's weights",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
@@ -55,7 +56,7 @@ Interrupted, it goes on from the matrices already done.""",
         leave_out=[pattern for group in args.leave_out for pattern in group],
         threads=args.threads,
         device=args.device,
-        shuffled_null=args.shuffled_null,
+        details=args.details,
     )
 
 

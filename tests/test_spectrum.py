@@ -15,7 +15,7 @@ from lowrank.spectrum import (
     entry_shares,
     gaussian_energy_kept,
     hard_threshold,
-    leading_singular,
+    largest_singular,
     noise_edge,
     noise_level,
     participation_ratio,
@@ -135,14 +135,11 @@ def test_alignment_of_known_subspaces():
     assert unrelated["aligned_energy"] == pytest.approx(400 / 8e4, rel=0.3)
 
 
-@pytest.mark.parametrize("shape", [(60, 200), (200, 60), (30, 30)])
-def test_leading_singular_vectors(shape):
+@pytest.mark.parametrize("shape", [(60, 200), (200, 60), (30, 30), (3, 1)])
+def test_largest_singular_value(shape):
     W = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    exact = float(torch.linalg.matrix_norm(W, 2))
+    assert 0.95 * exact <= largest_singular(W) <= 1.00001 * exact
     W += 3 * torch.outer(torch.ones(shape[0]), torch.ones(shape[1])) / math.sqrt(shape[1])
-    U, sigma, V = leading_singular(W, 4)
-    exact = torch.linalg.svdvals(W.double())[:4]
-    assert torch.allclose(sigma, exact, rtol=1e-3)
-    assert float(sigma[0]) == pytest.approx(float(exact[0]), rel=1e-5)
-    assert torch.allclose(U.T @ W @ V, torch.diag(sigma).float(), atol=0.05)
-    for vectors in (U, V):
-        assert torch.allclose(vectors.T @ vectors, torch.eye(4), atol=1e-3)
+    assert largest_singular(W) == pytest.approx(float(torch.linalg.matrix_norm(W, 2)), rel=1e-3)
+    assert largest_singular(torch.zeros(shape)) == 0

@@ -96,9 +96,9 @@ def read_directions(delta: str | Path, tensor: str, first: int, stop: int) -> "t
     return read_tensor(read_header(basis_file(delta, tensor))[0]["basis"], first, stop)
 
 
-def _fingerprint(manifests: Sequence[dict[str, Any]], pair: Pair, shuffled_null: bool) -> str:
+def _fingerprint(manifests: Sequence[dict[str, Any]], pair: Pair, details: bool) -> str:
     """Names what a basis and its summary were computed from: the two weights, and the code."""
-    parts = [RECORD, pair.name, str(shuffled_null), sha256(__file__), sha256(spectrum.__file__)]
+    parts = [RECORD, pair.name, str(details), sha256(__file__), sha256(spectrum.__file__)]
     for manifest, entry in zip(manifests, (pair.base, pair.derivative), strict=True):
         parts += [manifest["files"][entry.file.name]["sha256"], entry.name]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -142,31 +142,29 @@ def _factor_matrix(
     pair: Pair,
     fingerprint: str,
     device: str = "cpu",
-    shuffled_null: bool = False,
+    details: bool = False,
 ) -> Factored:
     """Factor one matrix and write its basis file."""
     W = base.read(pair.name).to(device)
     V = derivative.read(pair.name).to(device)
-    summary: dict[str, Any] = spectrum.entry_shares(W, V)
+    extra = spectrum.entry_shares(W, V) if details else {}
     D = V.sub_(W)
-    k = min(ALIGNED, *D.shape)
-    U_W, sigma_W, V_W = spectrum.leading_singular(W, k)
-    frobenius = float(W.norm())
-    del W
+    frobenius, largest = float(W.norm()), spectrum.largest_singular(W)
+    if not details:
+        del W  # the largest allocations are yet to come
     sigma, basis = factor(D)
     values = sigma.cpu().numpy()
-    summary = spectrum.summarise(values, tuple(D.shape)) | summary
-    summary["relative_frobenius"] = summary["frobenius"] / frobenius if frobenius else None
-    summary["sigma_1_base"] = float(sigma_W[0])
-    summary["sigma_1_ratio"] = summary["sigma_1"] / float(sigma_W[0]) if frobenius else None
-    tall = D.shape[0] >= D.shape[1]
-    near = basis[:k].T
-    far = (D if tall else D.T) @ near / sigma[:k].clamp_min(1e-30).float()
-    summary |= {"aligned_k": k}
-    summary |= spectrum.alignment(D, *((far, near) if tall else (near, far)), U_W, V_W)
     tensors = {"sigma": sigma.cpu(), "basis": basis.cpu()}
-    if shuffled_null:
+    if details:
+        extra |= leading_overlap(W, D, sigma, basis)
         tensors["sigma_shuffled"] = shuffled_singular(D).cpu()
+    summary = spectrum.summarise(values, tuple(D.shape))
+    summary |= {
+        "relative_frobenius": summary["frobenius"] / frobenius if frobenius else None,
+        "sigma_1_base": largest,
+        "sigma_1_ratio": summary["sigma_1"] / largest if largest else None,
+        **extra,
+    }
     metadata = {
         "fingerprint": fingerprint,
         "content": _payload_hash(tensors),
@@ -178,6 +176,25 @@ def _factor_matrix(
     }
     _, file_hash = write_tensors(path, header, tensors.values(), metadata)
     return Factored(values, summary, file_hash, _shuffled(tensors))
+
+
+def leading_overlap(
+    W: "torch.Tensor", D: "torch.Tensor", sigma: "torch.Tensor", basis: "torch.Tensor"
+) -> dict[str, float | int]:
+    """lowrank.spectrum.alignment of D and W in their ALIGNED leading directions.
+
+    W, D: [m, n]; sigma and basis as `factor` gives them for D; W is factored here.
+    """
+    k = min(ALIGNED, *D.shape)
+
+    def sides(M: "torch.Tensor", s: "torch.Tensor", near: "torch.Tensor") -> list["torch.Tensor"]:
+        tall = M.shape[0] >= M.shape[1]
+        near = near[:k].T
+        far = (M if tall else M.T) @ near / s[:k].clamp_min(1e-30).float()
+        return [far, near] if tall else [near, far]
+
+    of_delta, of_weights = sides(D, sigma, basis), sides(W, *factor(W))
+    return {"aligned_k": k} | spectrum.alignment(D, *of_delta, *of_weights)
 
 
 def shuffled_singular(D: "torch.Tensor") -> "torch.Tensor":
@@ -212,13 +229,15 @@ def factor_pair(
     leave_out: Sequence[str] = (),
     threads: int = 1,
     device: str = "cpu",
-    shuffled_null: bool = False,
+    details: bool = False,
 ) -> None:
     """Factor every projection of a pair of checkpoints into the folder `output`.
 
     Matrices that an earlier, interrupted run finished on the same weights are taken over after a
     check of their hash. manifest.json, spectrum.parquet, summary.parquet and ledger.parquet are
-    written when all are done. Peak memory grows with the largest projection, not with the model.
+    written when all are done. With `details`, also the statistics that need more than D's own
+    factorisation: its entries shuffled, shares of entries unchanged, alignment with W.
+    Peak memory grows with the largest projection, not with the model.
     Raises InputError for checkpoints that cannot be read or do not fit each other.
     """
     import pandas
@@ -238,7 +257,7 @@ def factor_pair(
     for pair in factored:
         path, fingerprint = (
             basis_file(output, pair.name),
-            _fingerprint(manifests, pair, shuffled_null),
+            _fingerprint(manifests, pair, details),
         )
         found = _finished(path, fingerprint)
         if found:
@@ -250,7 +269,7 @@ def factor_pair(
     progress = Progress(len(factored), "matrices", done=len(results))
     for pair, path, fingerprint in todo:
         results[pair.name] = _factor_matrix(
-            path, base, derivative, pair, fingerprint, device, shuffled_null
+            path, base, derivative, pair, fingerprint, device, details
         )
         progress.step()
 

@@ -18,6 +18,7 @@ PLACE = {
 }
 # What each column of a delta's tables says; the manifest repeats it. Formulas and their sources
 # stand with the functions in lowrank.spectrum. D is the weight's change, W the base's weight.
+# energy_kept_shuffled and all from `unchanged` on are there where details were asked for.
 COLUMNS = {
     "spectrum": {
         **PLACE,
@@ -25,7 +26,7 @@ COLUMNS = {
         "sigma": "singular value of D",
         "energy_kept": "share of ||D||_F^2 in this singular value and all larger ones",
         "energy_kept_gaussian": "the same for Gaussian noise of that shape",
-        "energy_kept_shuffled": "the same for D with its entries shuffled, where asked for",
+        "energy_kept_shuffled": "the same for D with its entries shuffled",
     },
     "summary": {
         **PLACE,
@@ -44,13 +45,13 @@ COLUMNS = {
         "rank_above_noise": "number of singular values above noise_edge",
         "energy_above_noise": "share of ||D||_F^2 in these",
         "optimal_rank": "number above the Gavish-Donoho optimal hard threshold",
+        "relative_frobenius": "||D||_F / ||W||_F",
+        "sigma_1_base": "largest singular value of W, to about 1e-3",
+        "sigma_1_ratio": "sigma_1 / sigma_1_base",
         "unchanged": "share of entries exactly equal in both models, as stored",
         "tiny": "share of entries that changed by less than 1e-5, or not",
         "unchanged_bfloat16": "share exactly equal after a cast of both to bfloat16",
         "tiny_bfloat16": "share changed by less than 1e-5, or not, after that cast",
-        "relative_frobenius": "||D||_F / ||W||_F",
-        "sigma_1_base": "largest singular value of W, to about 1e-4",
-        "sigma_1_ratio": "sigma_1 / sigma_1_base",
         "aligned_k": "k of the next three: leading directions compared",
         "overlap_left": "||U_W^T U_D||_F^2 / k; k/m if unrelated",
         "overlap_right": "||V_W^T V_D||_F^2 / k; k/n if unrelated",
