@@ -21,7 +21,7 @@ rule make_problems:
         mem_mb=500,
         runtime=5,
     params:
-        code=code_digest("make_problems"),
+        code=code_digest("scripts/make_problems.py"),
     shell:
         "python scripts/make_problems.py --settings {input.settings} --output {output.problems}"
         " &> {log}"
@@ -38,7 +38,7 @@ rule train_pretrained:
     log:
         f"{TRAINED}/logs/train_pretrained.log",
     benchmark:
-        f"{TRAINED}/benchmarks/train_pretrained.tsv"
+        f"{TRAINED}/timings/train_pretrained.tsv"
     conda:
         "../../envs/train.yaml"
     threads: 1
@@ -46,7 +46,7 @@ rule train_pretrained:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        code=code_digest("train_pretrained"),
+        code=code_digest("scripts/train_pretrained.py"),
     shell:
         "python scripts/train_pretrained.py --settings {input.settings} --threads {threads}"
         " --output $(dirname {output.weights}) &> {log}"
@@ -64,7 +64,7 @@ rule train_sft:
     log:
         f"{TRAINED}/logs/train_sft.log",
     benchmark:
-        f"{TRAINED}/benchmarks/train_sft.tsv"
+        f"{TRAINED}/timings/train_sft.tsv"
     conda:
         "../../envs/train.yaml"
     threads: 1
@@ -72,7 +72,7 @@ rule train_sft:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        code=code_digest("train_sft"),
+        code=code_digest("scripts/train_sft.py"),
     shell:
         "python scripts/train_sft.py --settings {input.settings} --threads {threads}"
         " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
@@ -90,7 +90,7 @@ rule train_rl:
     log:
         f"{TRAINED}/logs/train_rl.log",
     benchmark:
-        f"{TRAINED}/benchmarks/train_rl.tsv"
+        f"{TRAINED}/timings/train_rl.tsv"
     conda:
         "../../envs/train.yaml"
     threads: 1
@@ -98,7 +98,7 @@ rule train_rl:
         mem_mb=6000,
         runtime=lambda wildcards, attempt: 90 * attempt,
     params:
-        code=code_digest("train_rl"),
+        code=code_digest("scripts/train_rl.py"),
     shell:
         "python scripts/train_rl.py --settings {input.settings} --threads {threads}"
         " --base $(dirname {input.base}) --output $(dirname {output.index}) &> {log}"
