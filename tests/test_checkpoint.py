@@ -166,6 +166,15 @@ def test_an_index_that_contradicts_the_files_is_refused(copy):
         open_checkpoint(folder)
 
 
+def test_tensor_names_must_not_be_paths(copy):
+    folder = copy("base")
+    weights = load_file(folder / SINGLE)
+    weights["../../evil.layers.0.self_attn.q_proj.weight"] = torch.ones(2, 2)
+    save_file(weights, folder / SINGLE)
+    with pytest.raises(InputError, match="is no name for a weight"):
+        open_checkpoint(folder)
+
+
 def test_pickles_are_never_an_alternative(copy):
     folder = copy("base")
     (folder / SINGLE).unlink()

@@ -2,9 +2,13 @@
 
 import json
 import struct
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lowrank.errors import InputError
@@ -68,6 +72,7 @@ def test_chunks_cover_every_row_once():
         ({"w": entry(shape=(-1, -2))}, b"0" * 8, "tensor w: shape"),
         ({"w": entry(shape=(True, 2))}, b"0" * 8, "tensor w: shape"),
         ({"w": entry(dtype="F33")}, b"0" * 8, "tensor w: dtype 'F33'"),
+        ({"__metadata__": 3}, b"", "__metadata__ is no JSON object"),
         ({"w": 3}, b"", "tensor w: 3 is no description"),
         (b'{"w":1,"w":2}', b"", "'w' occurs twice"),
     ],
@@ -77,6 +82,25 @@ def test_damaged_files_are_refused_by_name(tmp_path, header, data, words):
     with pytest.raises(InputError, match=words) as error:
         read_header(path)
     assert "bad.safetensors" in str(error.value)
+
+
+@given(st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_any_damage_to_a_header_is_an_error_or_harmless(damage):
+    """Flipped bytes never escape as another kind of error, nor as a read beyond the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.safetensors"
+        save_file({"a": torch.ones(3, 2), "b": torch.ones(4)}, path)
+        content = bytearray(path.read_bytes())
+        for place, value in damage:
+            content[place % len(content)] = value
+        path.write_bytes(content)
+        try:
+            entries, _ = read_header(path)
+        except InputError:
+            return
+        for entry_ in entries.values():
+            assert entry_.start + entry_.size <= len(content)
 
 
 def test_header_lengths_out_of_range_are_refused(tmp_path):

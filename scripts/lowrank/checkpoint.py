@@ -216,6 +216,9 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
                     f"{folder / INDEX}: puts tensor {tensor} in {weight_map.get(tensor)}, it is in "
                     f"{stored}; fetch the checkpoint anew"
                 )
+    for tensor, entry in tensors.items():
+        if not re.fullmatch(r"[\w.-]{1,200}", tensor):  # names become names of files
+            raise InputError(f"{entry.file}: {tensor!r} is no name for a weight; not to be trusted")
     if EMBEDDING not in tensors:
         raise InputError(
             f"{folder}: has no tensor {EMBEDDING}; only decoders in the naming of Llama and Qwen2 "

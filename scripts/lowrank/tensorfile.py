@@ -91,6 +91,8 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
         raise InputError(f"{path}: its header is no JSON object; fetch it anew")
 
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: its __metadata__ is no JSON object; fetch it anew")
     data_start = 8 + header_bytes
     entries = [_entry(path, name, given, data_start) for name, given in header.items()]
     expected = data_start
