@@ -56,6 +56,14 @@ def test_whole_pool_variance_by_resampling():
     assert variance[0] == pytest.approx(chance.var() * 1.1, rel=0.05)
 
 
+def test_resampling_agrees_with_the_curve_of_every_resampled_pool():
+    votes, right, size = [5, 4, 3], [True, False, False], 12
+    variance = majority_variance(votes, right, 0, [8], rng(), draws=200_000)[0]
+    resampled = rng(1).multinomial(size, np.array(votes) / size, size=4000)
+    values = [expected_majority(row, right, 8) for row in resampled]
+    assert variance == pytest.approx(np.var(values) * size / (size - 1), rel=0.08)
+
+
 def test_agreement_has_no_variance_and_one_trace_has_none_to_tell():
     assert majority_variance([8], [True], 0, [1, 4, 8], rng()).tolist() == [0, 0, 0]
     assert np.isnan(majority_variance([1], [True], 0, [1], rng())).all()

@@ -113,7 +113,7 @@ def majority_variance(
     silent: int,
     ks: Sequence[int],
     generator: np.random.Generator,
-    draws: int = 200,
+    draws: int = 2000,
 ) -> Floats:
     """[len(ks)] variance of a pool's Maj@k.
 
@@ -140,23 +140,40 @@ def majority_variance(
         if silent:
             total += silent * (majority_curve(votes, right, small, silent - 1) - whole) ** 2
         variances.update(zip(small, total * (size - 1) / size, strict=True))
-    if large:
-        shares = np.array([*votes, silent]) / size
-        resampled = generator.multinomial(size, shares, size=draws)
-        for k in large:
-            if k == size:
-                values = _whole_votes(resampled[:, :-1], np.array(right, dtype=bool))
-            else:
-                rows = resampled.tolist()
-                values = np.array(
-                    [majority_curve(row[:-1], right, [k], row[-1])[0] for row in rows]
-                )
-            variances[k] = values.var() * size / (size - 1)
+    for k in large:
+        variances[k] = _resampled_variance(votes, right, silent, k, generator, draws)
     return np.array([variances[k] for k in ks])
 
 
-def _whole_votes(votes: NDArray[np.int64], right: NDArray[np.bool_]) -> Floats:
-    """[draws] share of the right among the winners of each row of votes, [draws, classes]."""
+def _resampled_variance(
+    votes: Sequence[int],
+    right: Sequence[bool],
+    silent: int,
+    k: int,
+    generator: np.random.Generator,
+    draws: int,
+) -> float:
+    """Variance of a pool's Maj@k when the pool is resampled with replacement.
+
+    The variance of an average over subsets is the covariance of two votes by random k-subsets of
+    one pool: they share a hypergeometric number of traces and differ in the others.
+    """
+    size = sum(votes) + silent
+    shares = np.array([*votes, silent]) / size
+    shared = generator.hypergeometric(k, size - k, k, size=draws)
+    common = generator.multinomial(shared, shares)
+    first, second = (
+        _won(common + generator.multinomial(k - shared, shares), np.array(right, dtype=bool))
+        for _ in range(2)
+    )
+    covariance = np.mean((first - first.mean()) * (second - second.mean()))
+    return max(0.0, float(covariance)) * size / (size - 1)
+
+
+def _won(votes: NDArray[np.int64], right: NDArray[np.bool_]) -> Floats:
+    """[draws] share of the right among the winners of each row of votes, [draws, classes + 1];
+    the last column is silent."""
+    votes = votes[:, :-1]
     top = votes.max(axis=1, keepdims=True)
     winners = (votes == top) & (top > 0)
     return (winners & right).sum(axis=1) / np.maximum(winners.sum(axis=1), 1)
