@@ -97,7 +97,9 @@ def _make_delta(folder: Path, decay: float) -> None:
             energy = np.cumsum(sigma**2) / np.sum(sigma**2)
             place = {"tensor": f"model.layers.{layer}.x.{module}.weight", "layer": layer}
             place["module"] = module
-            spectra.append(pd.DataFrame({**place, "index": np.arange(len(sigma)), "sigma": sigma}))
+            values = {"index": np.arange(len(sigma)), "sigma": sigma}
+            values["energy_kept_gaussian"] = np.linspace(0, 1, len(sigma) + 1)[1:]
+            spectra.append(pd.DataFrame({**place, **values}))
             norm = float(np.sqrt(np.sum(sigma**2)))
             summaries.append(
                 {
@@ -105,6 +107,8 @@ def _make_delta(folder: Path, decay: float) -> None:
                     "sigma_1": sigma[0], "stable_rank": norm**2 / sigma[0] ** 2,
                     "entropy_rank": 2.0, "participation_ratio": 2.0,
                     **{f"rank_{s}": int((energy < s / 100).sum() + 1) for s in (50, 90, 99)},
+                    "rank_above_noise": 3, "energy_above_noise": 0.5, "optimal_rank": 2,
+                    "unchanged": 0.1, "unchanged_bfloat16": 0.75,
                     "relative_frobenius": norm / 50, "sigma_1_base": 9.0,
                     "sigma_1_ratio": sigma[0] / 9,
                 }

@@ -18,6 +18,7 @@ def spectrum_of(sizes: dict[str, int], layers: int = 2, decay: float = 5.0) -> p
             "module": module,
             "index": i,
             "sigma": (layer + 1) * np.exp(-i / decay),
+            "energy_kept_gaussian": (i + 1) / size,
         }
         for layer in range(layers)
         for module, size in sizes.items()
@@ -48,6 +49,11 @@ def test_kept_energy_is_one_at_full_rank_and_never_falls():
 def test_kept_energy_of_equal_values_is_the_share_of_directions():
     flat = spectrum_of({"q_proj": 32}, layers=1).assign(sigma=3.0)
     kept = figures.kept_energy(flat)
+    assert np.allclose(kept["energy"], kept["rank"] / 32)
+
+
+def test_noise_is_drawn_from_its_own_column():
+    kept = figures.kept_energy(spectrum_of({"q_proj": 32}, layers=1), "energy_kept_gaussian")
     assert np.allclose(kept["energy"], kept["rank"] / 32)
 
 

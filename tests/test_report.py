@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from report_case import EXPERIMENT, make_results
 
-from lowrank import appendix, findings, report
+from lowrank import appendix, findings, report, verdicts
 from lowrank.errors import InputError
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import read_json, write_json, write_table
@@ -216,6 +216,18 @@ def test_a_delta_of_nothing_can_be_shown(tmp_path, undrawn):
     assert not re.search(r"\bnan\b", "".join(Page(text).text).lower())
 
 
+def test_a_delta_without_details_is_shown_without_them(tmp_path, undrawn):
+    path = results_of(tmp_path)
+    for delta in EXPERIMENT["deltas"]:
+        summary = tmp_path / f"delta/{delta}/summary.parquet"
+        details = ["unchanged", "unchanged_bfloat16"]
+        pd.read_parquet(summary).drop(columns=details).to_parquet(summary)
+    report.build(path, tmp_path, tmp_path / "report")
+    text = (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    assert "in bf16" not in text
+    assert "entries in common" not in text
+
+
 def test_prompts_that_differ_between_models_are_called_out(tmp_path):
     path = results_of(tmp_path)
     same = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])
@@ -233,6 +245,33 @@ def test_energy_is_the_share_of_squares():
     assert findings.energy_at(spectrum, 1) == pytest.approx(9 / 50)
     assert findings.energy_at(spectrum, 2) == 1
     assert np.isnan(findings.energy_at(spectrum.assign(sigma=0.0), 1))
+
+
+def test_noise_holds_the_share_of_its_null_weighted_by_norm():
+    spectrum = pd.DataFrame(
+        {
+            "tensor": ["a", "a", "b"],
+            "index": [0, 1, 0],
+            "sigma": [1.0, 1.0, 2.0],
+            "energy_kept_gaussian": [0.6, 1.0, 1.0],
+        }
+    )
+    assert findings.noise_energy_at(spectrum, 1) == pytest.approx((2 * 0.6 + 4 * 1) / 6)
+    assert findings.noise_energy_at(spectrum, 9) == 1
+
+
+def test_controls_are_named_and_stand_outside_the_answer(tmp_path):
+    experiment = copy.deepcopy(EXPERIMENT)
+    experiment["variants"]["random-r2-copy"] = {"rank": 2, "other": "copy", "kind": "random"}
+    found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
+    comparisons = verdicts.comparisons_frame(found)
+    assert found.label("random-r2-copy") == "random, r = 2, copy"
+    assert "rank 2 and 2" not in verdicts.sentence(found, comparisons, "sums")
+    here = verdicts.labelled(found, comparisons, "sums")
+    rows = verdicts.box_table(found, here)["rows"]
+    assert [row["cells"][0]["text"] for row in rows][-1] == "random, r = 2, copy"
+    points, _, _ = findings.accuracy_points(found, findings.results_frame(found, "sums"), "sums")
+    assert len(points) == 2 * 4
 
 
 def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():

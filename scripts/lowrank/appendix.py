@@ -23,8 +23,7 @@ def traces(found: Evidence) -> dict[str, Any]:
     """
     experiment = found.experiment
     benchmark = next(iter(experiment["benchmarks"]))
-    variants = experiment["variants"]
-    model = min(variants, key=lambda name: variants[name]["rank"])
+    model = min(found.lowrank, key=lambda name: found.lowrank[name]["rank"])
     grades = found.grades[benchmark, model]
     # The first problem with both, so that the two can be compared; else whatever comes first.
     mixed = grades.groupby("problem_id", sort=False)["correct"].transform(

@@ -19,7 +19,12 @@ NEEDED = (
     "benchmarks", "samples", "samples_per_shard", "maj_k", "repeats", "seed", "margin",
     "serve_dtype", "sampling",
 )  # fmt: skip
-SPECTRUM = ("tensor", "layer", "module", "index", "sigma")
+SPECTRUM = ("tensor", "layer", "module", "index", "sigma", "energy_kept_gaussian")
+SUMMARY = (
+    "tensor", "layer", "module", "rows", "columns", "frobenius", "relative_frobenius", "sigma_1",
+    "sigma_1_ratio", "stable_rank", "entropy_rank", "rank_50", "rank_90", "rank_99",
+    "rank_above_noise", "energy_above_noise", "optimal_rank",
+)  # fmt: skip
 METRICS = (
     "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
     "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
@@ -52,11 +57,18 @@ class Evidence:
         """The references, then the variants."""
         return [*self.experiment["references"], *self.experiment["variants"]]
 
+    @property
+    def lowrank(self) -> dict[str, dict[str, Any]]:
+        """The variants that keep the delta's top directions; the others are controls."""
+        variants = self.experiment["variants"]
+        return {name: v for name, v in variants.items() if v["kind"] == "lowrank"}
+
     def label(self, model: str) -> str:
         """What a person calls a model or variant."""
         if model in self.experiment["variants"]:
             variant = self.experiment["variants"][model]
-            return f"r = {variant['rank']}, {variant['other']}"
+            control = "" if variant["kind"] == "lowrank" else f"{variant['kind']}, "
+            return f"{control}r = {variant['rank']}, {variant['other']}"
         return self.experiment["models"][model].get("label", model)
 
     def delta_label(self, delta: str) -> str:
@@ -95,13 +107,13 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
     sampled = [*experiment["references"], *variants]
     pairs = [(benchmark, model) for benchmark in benchmarks for model in sampled]
     adapters = results / "adapters" / experiment["delta"]
-    ranks = sorted({v["rank"] for v in variants.values() if v.get("kind") == "lowrank"})
+    ranks = sorted({v["rank"] for v in variants.values() if v["kind"] == "lowrank"})
     published = experiment.get("published")
     return Evidence(
         experiment=experiment,
         results=results,
         spectra={d: table(results / f"delta/{d}/spectrum.parquet", SPECTRUM) for d in deltas},
-        summaries={d: table(results / f"delta/{d}/summary.parquet", SPECTRUM[:3]) for d in deltas},
+        summaries={d: table(results / f"delta/{d}/summary.parquet", SUMMARY) for d in deltas},
         delta_manifests={d: read_json(results / f"delta/{d}/manifest.json") for d in deltas},
         model_manifests={m: read_json(results / f"models/{m}/manifest.json") for m in models},
         variant_manifests={v: read_json(results / f"variants/{v}/manifest.json") for v in variants},

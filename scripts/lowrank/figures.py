@@ -174,8 +174,9 @@ def spectra_by_module(spectrum: pd.DataFrame) -> Figure:
 def energy(deltas: dict[str, pd.DataFrame], ranks: Sequence[int]) -> Figure:
     """Share of each delta's squared norm that its top directions hold, against their number.
 
-    deltas: label -> spectrum as for `spectra`. The line is the median over matrices, the band
-    runs from the lowest to the highest; `ranks` are marked.
+    deltas: label -> spectrum as for `spectra`, with energy_kept_gaussian. Lines are medians over
+    matrices, bands run from the lowest to the highest; the dashed line is the median of Gaussian
+    noise in the first delta's shapes. `ranks` are marked.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 3.4), layout="constrained")
@@ -186,32 +187,38 @@ def energy(deltas: dict[str, pd.DataFrame], ranks: Sequence[int]) -> Figure:
                 kept, x="rank", y="energy", estimator="median", errorbar=("pi", 100),
                 color=colour, linewidth=1.8, label=label, ax=axes, err_kws={"alpha": 0.14},
             )  # fmt: skip
+        noise = kept_energy(next(iter(deltas.values())), "energy_kept_gaussian")
+        median = noise.groupby("rank")["energy"].median()
+        dashed = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 2))}
+        axes.plot(median.index, median, label="Gaussian noise", **dashed)
         for rank in ranks:
             axes.axvline(rank, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
         _rank_axis(axes, ranks)
         axes.set(xlabel="directions kept, r (log scale)", ylabel="share of ‖D‖² kept")
         axes.set_ylim(0, 1.02)
         axes.get_legend().remove()
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def kept_energy(spectrum: pd.DataFrame) -> pd.DataFrame:
+def kept_energy(spectrum: pd.DataFrame, column: str | None = None) -> pd.DataFrame:
     """Share of the squared Frobenius norm in the top `rank` directions, a matrix and rank a row.
 
-    Ranks are about 40 values evenly spaced on a log scale; beyond a matrix's smaller side its
-    share is 1. Matrices that did not change have no row. Columns: tensor, rank, energy.
+    column: take the shares from this column (a null's); else they follow from sigma. Ranks are
+    about 40 values evenly spaced on a log scale; beyond a matrix's smaller side its share is 1.
+    Matrices that did not change have no row. Columns: tensor, rank, energy.
     """
-    matrices = [(tensor, sigma) for tensor, sigma in _matrices(spectrum) if sigma[0] > 0]
-    longest = max((len(sigma) for _, sigma in matrices), default=1)
+    longest = int(spectrum["index"].max()) + 1
     ranks = np.unique(np.geomspace(1, longest, 40).round().astype(np.int64))
-    parts = []
-    for (tensor, _, _), sigma in matrices:
-        share = np.cumsum(sigma**2) / np.sum(sigma**2)
+    parts = [pd.DataFrame({"tensor": [], "rank": [], "energy": []})]
+    for tensor, rows in spectrum.sort_values("index", kind="stable").groupby("tensor"):
+        sigma = rows["sigma"].to_numpy(np.float64)
+        if sigma[0] == 0 and column is None:
+            continue
+        share = rows[column].to_numpy() if column else np.cumsum(sigma**2) / np.sum(sigma**2)
         kept = share[np.minimum(ranks, len(sigma)) - 1]
         parts.append(pd.DataFrame({"tensor": tensor, "rank": ranks, "energy": kept}))
-    empty = pd.DataFrame({"tensor": [], "rank": [], "energy": []})
-    return pd.concat(parts, ignore_index=True) if parts else empty
+    return pd.concat(parts[min(1, len(parts) - 1) :], ignore_index=True)
 
 
 def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list[str]) -> Figure:

@@ -17,6 +17,9 @@ DASH, TIMES, PLUS_MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MIN
 # As they stand in a layer; others follow.
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+# Columns that a delta has where details were asked for -> their heads.
+EQUAL = {"unchanged": "equal", "unchanged_bfloat16": "in bf16"}
+
 
 def cell(text: str = "", under: str = "") -> dict[str, str]:
     """One cell of a table."""
@@ -201,10 +204,20 @@ def energy_at(spectrum: pd.DataFrame, rank: int) -> float:
     return float(top / total) if total > 0 else float("nan")
 
 
+def noise_energy_at(spectrum: pd.DataFrame, rank: int) -> float:
+    """What `energy_at` would be were every matrix Gaussian noise of its shape and norm."""
+    total = at_rank = 0.0
+    for _, rows in spectrum.groupby("tensor", sort=False):
+        ordered = rows.sort_values("index")
+        energy = float((ordered["sigma"] ** 2).sum())
+        total += energy
+        at_rank += energy * float(ordered["energy_kept_gaussian"].iloc[min(rank, len(rows)) - 1])
+    return at_rank / total if total > 0 else float("nan")
+
+
 def ranks_of(found: Evidence) -> list[int]:
     """The ranks kept by the experiment's variants, ascending."""
-    kept = (v for v in found.experiment["variants"].values() if v.get("kind") == "lowrank")
-    return sorted({v["rank"] for v in kept})
+    return sorted({variant["rank"] for variant in found.lowrank.values()})
 
 
 def deltas_frame(found: Evidence) -> pd.DataFrame:
@@ -228,6 +241,9 @@ def modules_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str,
     rows = []
     here = frame[frame["delta"] == delta]
     there = dict(list(here.groupby("module")))
+    equal = {
+        name: head for name, head in EQUAL.items() if name in here and here[name].notna().any()
+    }
     order = sorted(there, key=lambda module: (*MODULES, module).index(module))
     for module in [*order, "all"]:
         lines = there.get(module, here)
@@ -241,10 +257,28 @@ def modules_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str,
         cells = [module, str(len(lines)), shape, size(norm), size(lines["sigma_1"].max())]
         cells += [percent(energy_at(pooled, rank)) for rank in ranks]
         cells += [*map(size, medians), str(int(lines["rank_90"].median()))]
+        cells += [str(int(lines["rank_above_noise"].median()))]
+        cells += [percent(lines[name].median()) for name in equal]
         rows.append(row(*cells, kind="total" if module == "all" else ""))
-    heads = ["module", "matrices", "shape", "‖D‖", "σ₁", *(f"r = {rank}" for rank in ranks),
-             "‖D‖ / ‖W‖", "stable rank", "rank for 90%"]  # fmt: skip
-    groups = [("", 3), ("together", 2), ("share of ‖D‖² kept", len(ranks)), ("median matrix", 3)]
+    heads = [
+        "module",
+        "matrices",
+        "shape",
+        "‖D‖",
+        "σ₁",
+        *(f"r = {rank}" for rank in ranks),
+        "‖D‖ / ‖W‖",
+        "stable rank",
+        "rank for 90%",
+        "above noise",
+        *equal.values(),
+    ]
+    groups = [
+        ("", 3),
+        ("together", 2),
+        ("share of ‖D‖² kept", len(ranks)),
+        ("median matrix", 4 + len(equal)),
+    ]
     return grid(heads, rows, groups)
 
 
@@ -257,15 +291,18 @@ def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str
             size(line["relative_frobenius"]), size(line["sigma_1"]), size(line["sigma_1_ratio"]),
             size(line["stable_rank"]), size(line["entropy_rank"]),
             *(str(int(line[f"rank_{share}"])) for share in (50, 90, 99)),
+            *(str(int(line[name])) for name in ("rank_above_noise", "optimal_rank")),
             *(percent(line[f"energy_r{rank}"]) for rank in ranks),
         )
         for line in frame[frame["delta"] == delta].to_dict("records")
     ]  # fmt: skip
     heads = ["matrix", "‖D‖", "‖D‖ / ‖W‖", "σ₁(D)", "σ₁(D) / σ₁(W)", "stable rank", "entropy rank",
-             "50%", "90%", "99%", *(f"r = {rank}" for rank in ranks)]  # fmt: skip
+             "50%", "90%", "99%", "noise", "optimal",
+             *(f"r = {rank}" for rank in ranks)]  # fmt: skip
     groups = [
         ("", 7),
         ("rank for a share of ‖D‖²", 3),
+        ("rank above", 2),
         ("share of ‖D‖² kept", len(ranks)),
     ]
     return grid(heads, rows, groups)
@@ -277,7 +314,7 @@ def accuracy_points(
     """What figures.accuracy_by_rank draws: points of the variants, levels of the references."""
     columns = {"mean accuracy": "mean"}
     columns |= {f"Maj@{k}": f"maj@{k}" for k in found.experiment["maj_k"][-1:]}
-    variants = found.experiment["variants"]
+    variants = found.lowrank
     points, levels = [], []
     # The derivative is drawn last: its interval is the band.
     ranked = [*found.experiment["references"]]

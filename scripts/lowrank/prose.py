@@ -12,6 +12,7 @@ from lowrank.findings import (
     fraction,
     listed,
     measure,
+    noise_energy_at,
     percent,
     ranks_of,
 )
@@ -29,8 +30,9 @@ SPECTRUM = (
 )
 BY_MODULE = "The normalised singular values again, module by module, coloured by layer."
 ENERGY = (
-    "Share of each delta's squared norm that its top r directions hold. Line: the median matrix;"
-    " band: from the lowest to the highest matrix; dotted: the ranks that were kept."
+    "Share of each delta's squared norm that its top r directions hold. Lines: the median matrix;"
+    " bands: from the lowest to the highest matrix; dashed: Gaussian noise in the same shapes;"
+    " dotted: the ranks that were kept."
 )
 FIDELITY = "What became of the change meant for the projections when the variant was stored."
 
@@ -40,7 +42,7 @@ def asked(found: Evidence) -> list[str]:
     experiment, sampling = found.experiment, found.experiment["sampling"]
     base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
     ranks = [str(rank) for rank in ranks_of(found)]
-    others = {v["other"] for v in experiment["variants"].values()}
+    others = {variant["other"] for variant in found.lowrank.values()}
     kept = {
         "copy": f"copied from {derivative}",
         "keep": f"left as in {base}",
@@ -77,9 +79,18 @@ def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
             f"{found.delta_label(delta)}: of {len(lines)} matrices the median one changed by"
             f" {lines['relative_frobenius'].median():.2%} of its norm, with a stable rank of"
             f" {lines['stable_rank'].median():.1f} and 90% of the squared change within"
-            f" {int(lines['rank_90'].median())} of {side} directions. The largest singular value of"
-            f" all is {lines['sigma_1'].max():.3g}."
+            f" {int(lines['rank_90'].median())} of {side} directions;"
+            f" {int(lines['rank_above_noise'].median())} directions stand above noise of the level"
+            " that its middle singular value tells, with"
+            f" {percent(lines['energy_above_noise'].median())} of the squared change. The largest"
+            f" singular value of all is {lines['sigma_1'].max():.3g}."
         )
+        if "unchanged_bfloat16" in lines and lines["unchanged_bfloat16"].notna().any():
+            said[-1] += (
+                f" Stored as they are, the two models have {percent(lines['unchanged'].median())}"
+                " of a median matrix's entries in common, cast to bfloat16"
+                f" {percent(lines['unchanged_bfloat16'].median())}."
+            )
     return [*said, *capped(found, frame)]
 
 
@@ -143,8 +154,11 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
         else:
             said.append(f"No matrix changed from {found.delta_label(name)}.")
     if shares:
-        top = f"The top {lowest} directions of every matrix hold"
-        said.append(f"{top} {', and '.join(shares)}, by squared norm.")
+        noise = percent(noise_energy_at(found.spectra[order[len(said)]], lowest))
+        said.append(
+            f"The top {lowest} directions of every matrix hold {', and '.join(shares)}, by squared"
+            f" norm; of noise in those shapes they would hold {noise}."
+        )
     for benchmark in experiment["benchmarks"]:
         reached = _accuracy(found, benchmark)
         said.append(f"{reached} {verdicts.sentence(found, frames['comparisons'], benchmark)}")
@@ -159,7 +173,7 @@ def _accuracy(found: Evidence, benchmark: str) -> str:
     below = measure(found, benchmark, base, "mean", "exact", 1)["value"]
     above = measure(found, benchmark, derivative, "mean", "exact", 1)["value"]
     reached, gains = [], []
-    for name, variant in experiment["variants"].items():
+    for name, variant in found.lowrank.items():
         if variant["rank"] == lowest:
             value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
             how = {"copy": "copied", "keep": "kept"}[variant["other"]]

@@ -112,6 +112,7 @@ def sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
     """Which variants keep the derivative's accuracy, which lose it, for which it is open."""
     experiment = found.experiment
     answers = box(found, labelled(found, comparisons, benchmark))
+    answers = answers[answers["variant"].isin([found.label(name) for name in found.lowrank])]
     derivative = found.label(experiment["derivative"])
     problems = int(comparisons.loc[comparisons["benchmark"] == benchmark, "n_problems"].iloc[0])
     says = {
