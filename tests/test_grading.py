@@ -122,7 +122,7 @@ def test_hostile_answers_end_within_their_limits_and_are_named():
         *boxed("5\0", "\ud800", "\u202e52", r"\frac{" * 90 + "}" * 90, "x" * 1_000_000),
         *boxed("(((" * 30 + "1" + ")))" * 30, "100000!", r"\sum_{n=1}^{10^{12}} n^{n}"),
         r"\boxed{" * 10_000,
-        *boxed("{" * 900 + "5" + "}" * 900),
+        *boxed("{" * 900 + "5" + "}" * 900, "x" + r"\ " * 300_000, "x" + " ." * 300_000),
     ]
     start = time.monotonic()
     grades = grade(table({"a": hostile}), problems(a="25"), time_limit=1.0, workers=2)

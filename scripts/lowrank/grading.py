@@ -162,7 +162,7 @@ def judge_any(
     """Answers of any kind: by spelling, as integers, else by math-verify."""
     written: dict[str, dict[str, list[str]]] = {name: {} for name in golds}
     for name, text in sorted({pair for pair in pairs if pair[1] is not None}):
-        written[name].setdefault(tidy(text), []).append(text)
+        written[name].setdefault(_plain(text), []).append(text)
 
     correct: dict[tuple[str, str], bool] = {}
     unjudged: dict[tuple[str, str], str] = {}
@@ -312,6 +312,11 @@ def _words(text: str) -> str:
         text = text.replace(command + "{", "{")
     text = " ".join(text.replace(",", " ").strip("(){} .").split()).casefold()
     return text if text.replace(" ", "").replace("-", "").isalpha() else ""
+
+
+def _plain(text: str) -> str:
+    """An answer tidied, unless it is too long to be judged anyway."""
+    return tidy(text) if len(text) <= LONGEST_ANSWER else text
 
 
 def _out_of_bounds(text: str) -> str | None:
