@@ -141,6 +141,8 @@ def write_adapter(
             yield torch.nn.functional.pad(A * root, (0, 0, 0, spare))
             yield torch.nn.functional.pad(B * root, (0, spare))
 
+    for left in output.glob(f".{Path(WEIGHTS_FILE).stem}.*.tmp*"):  # by a killed run
+        left.unlink()
     size, weights_hash = write_tensors(output / WEIGHTS_FILE, tensors, pieces(), {"format": "pt"})
     write_json(output / CONFIG_FILE, _peft_config(base, list(matrices), stored_rank))
     write_json(
