@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from report_case import EXPERIMENT, make_results
 
-from lowrank import appendix, findings, report, verdicts
+from lowrank import appendix, findings, prose, report, verdicts
 from lowrank.errors import InputError
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import read_json, write_json, write_table
@@ -174,9 +174,15 @@ def test_a_missing_column_and_a_missing_key_are_named(tmp_path):
         read_experiment(path)
 
 
-def test_ranks_at_or_above_a_matrix_are_said_in_words(built):
-    text = (built / "report.html").read_text(encoding="utf-8")
-    assert "Rank 8 is not a truncation there: 2 matrices (k_proj) have a smaller side of 8" in text
+def test_ranks_at_or_above_a_matrix_are_said_in_words(tmp_path):
+    experiment = copy.deepcopy(EXPERIMENT)
+    experiment["variants"]["r16-copy"] = {"rank": 16, "other": "copy", "kind": "lowrank"}
+    found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
+    assert prose.capped(found, findings.deltas_frame(found)) == [
+        "Rank 8 is all that 2 matrices (k_proj) have: there the whole delta is kept.",
+        "Rank 16 is capped at 8 in 2 matrices (k_proj), which have no more: there the whole delta"
+        " is kept.",
+    ]
 
 
 def test_published_numbers_stand_under_ours(tmp_path):

@@ -100,14 +100,18 @@ def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
     side = lines[["rows", "columns"]].min(axis=1)
     said = []
     for rank in ranks_of(found):
-        for short, these in lines[side <= rank].groupby(side[side <= rank]):
+        kept = lines["tensor"].map(
+            {name: matrix["rank"] for name, matrix in found.adapters[rank]["matrices"].items()}
+        )
+        whole = side[kept == side]
+        for short, these in lines.loc[whole.index].groupby(whole):
             modules = listed(list(dict.fromkeys(these["module"])))
             count = f"all {len(lines)}" if len(these) == len(lines) else f"{len(these)}"
-            how = "capped at it" if short < rank else "not a truncation there"
-            said.append(
-                f"Rank {rank} is {how}: {count} matrices ({modules}) have a smaller side of"
-                f" {short}, so their whole delta is kept."
-            )
+            if short < rank:
+                how = f"is capped at {short} in {count} matrices ({modules}), which have no more"
+            else:
+                how = f"is all that {count} matrices ({modules}) have"
+            said.append(f"Rank {rank} {how}: there the whole delta is kept.")
     return said
 
 
