@@ -118,6 +118,28 @@ def test_folders_that_hold_no_tokenizer_are_errors(tmp_path):
         prompts.load_tokenizer(tmp_path)
 
 
+def test_a_configuration_as_r1_distills_is_read(tmp_path):
+    """Tokens as objects, an add_bos_token that would double the template's, no unknown token."""
+    token = {"__type": "AddedToken", "lstrip": False, "rstrip": False, "normalized": True}
+    make_tokenizer(
+        tmp_path,
+        THINKING,
+        bos_token=token | {"content": "<bos>"},
+        eos_token=token | {"content": "<eos>"},
+        pad_token=token | {"content": "<eos>"},
+        add_bos_token=True,
+        add_eos_token=False,
+        legacy=True,
+        sp_model_kwargs={},
+        model_max_length=16384,
+    )
+    tokenizer = prompts.load_tokenizer(tmp_path)
+    ids = prompts.prompt_ids(tokenizer, "be brief", "{problem}", THINK, "a b  c\n")
+    assert ids.count(0) == 1 == ids.count(3)
+    assert tokenizer.decode(ids) == "<bos>[system]be brief[user]a b  c\n[assistant]<think>\n"
+    assert prompts.end_tokens(tmp_path, tokenizer) == [1]
+
+
 def test_a_template_in_its_own_file_counts(tmp_path):
     make_tokenizer(tmp_path, template=None)
     (tmp_path / "chat_template.jinja").write_text(TEMPLATE)

@@ -255,6 +255,7 @@ def test_changed_weights_are_another_model(tmp_path):
         (("--top-p", "0"), "--top-p is 0.0; above 0"),
         (("--max-tokens", "0"), "--max-tokens is 0"),
         (("--max-num-seqs", "0"), "--max-num-seqs is 0"),
+        (("--output", "wrong.json"), r"--output is wrong\.json; a name that ends in \.parquet"),
         (("--think-prefix", r"<think>\n"), "a backslash and an n"),
         (("--user", "solve"), r"p2: the user message 'solve' has no \{problem\}"),
         (("--max-model-len", "30"), "problem p2: the prompt is 34 tokens, at most 29 leave room"),

@@ -98,8 +98,8 @@ def prepare_environment(device: str, threads: int) -> None:
     if device == "cpu":
         # Two jobs side by side must not be pinned to the same core.
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        # With its keys and values split among threads, attention would round by the batch.
-        defaults["VLLM_CPU_ATTN_SPLIT_KV"] = "0"
+        # With keys and values split among threads, attention would round by the batch.
+        os.environ["VLLM_CPU_ATTN_SPLIT_KV"] = "0"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if "torch" not in sys.modules:

@@ -107,12 +107,17 @@ def sample(job: Job, start: Callable[[Serving, int], Complete] = engine.start) -
         )
         if missing:
             journal.begin_run(device)
-            make(job, tokenizer, ends, missing, journal, start)
+            make(job, tokenizer, asked, ends, missing, journal, start)
         table = completions_table(job, asked, journal)
-        write_json(
-            job.output.with_suffix(".json"),
-            provenance(job, made_of, digest, tokenizer, asked, table, journal),
+        said = provenance(job, made_of, digest, tokenizer, asked, table, journal)
+        print(
+            ", ".join(
+                f"{count} {name.replace('_', ' ')}" for name, count in said["counts"].items()
+            ),
+            file=sys.stderr,
+            flush=True,
         )
+        write_json(job.output.with_suffix(".json"), said)
         write_table(job.output, table)
         journal.remove()
 
@@ -133,6 +138,8 @@ def check_numbers(job: Job) -> None:
     for flag, (value, right, expected) in wanted.items():
         if not right:
             raise InputError(f"{flag} is {value}; {expected} was expected")
+    if job.output.suffix != ".parquet":
+        raise InputError(f"--output is {job.output}; a name that ends in .parquet was expected")
     if "\\n" in job.think:
         raise InputError(
             f"--think-prefix {job.think!r} holds a backslash and an n; give a real line break"
@@ -280,6 +287,7 @@ def missing_requests(
 def make(
     job: Job,
     tokenizer: Any,
+    asked: list[Prompt],
     ends: list[int],
     missing: dict[str, tuple[tuple[str, int], Request]],
     journal: Journal,
@@ -287,8 +295,8 @@ def make(
 ) -> None:
     """Start an engine and have it make what is missing, each completion into the journal."""
     complete = start(job.serving, len(missing))
-    total = len(journal.done) + len(missing)
-    progress = Progress(total, "completions", done=len(journal.done))
+    total = len(asked) * job.count
+    progress = Progress(total, "completions", done=total - len(missing))
     dropped = {*ends, tokenizer.pad_token_id}
     tokens, began = 0, time.monotonic()
     requests = (request for _, request in missing.values())
@@ -346,6 +354,7 @@ def provenance(
         "digest": digest,
         **made_of,
         "shard": {"first": job.first, "count": job.count},
+        "speed": {"max_num_seqs": job.serving.max_num_seqs, "threads": job.serving.threads},
         "example": {
             "problem_id": asked[0].problem_id,
             "prompt": tokenizer.decode(
