@@ -1,4 +1,4 @@
-"""Run by test_sampling.py in a process of its own: many small jobs on few starts of real vLLM.
+"""Run by test_engine.py in a process of its own: many small jobs on few starts of real vLLM.
 
 python engine_runs.py FOLDER: the folder holds model, carrier, adapter, merged (carrier and adapter
 in one), tokenizer and problems.parquet; a table a job is left in it.
@@ -9,20 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
+from sampling_case import arguments
+
 import sample as program
 from lowrank import engine
 from lowrank.sampling import sample
-
-
-def arguments(folder: Path, output: str, *more: str) -> list[str]:
-    """Command line of a job; what `more` says counts over what stands here."""
-    return [
-        *("--model", str(folder / "model"), "--tokenizer", str(folder / "tokenizer")),
-        *("--problems", str(folder / "problems.parquet"), "--output", str(folder / output)),
-        *("--model-name", "m", "--benchmark", "b", "--first", "0", "--count", "4"),
-        *("--max-tokens", "100", "--max-model-len", "150", "--max-num-seqs", "64"),
-        *("--temperature", "1.0", "--top-p", "0.95", "--think-prefix", "<think>\n", *more),
-    ]
 
 
 def main(folder: Path) -> None:

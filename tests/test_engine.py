@@ -1,0 +1,197 @@
+"""The engine itself: real vLLM on random weights, a pool that is the same however made."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas
+import pytest
+from sampling_case import PROBLEMS, SCRIPTS, arguments, kill_at, lines, make_folder
+from tiny_checkpoint import make_model
+
+from lowrank import engine
+from lowrank.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("rank", "fitting"), [(1, 1), (2, 8), (16, 16), (17, 32), (300, 320), (512, 512)]
+)
+def test_vllm_gets_the_next_rank_it_lists(tmp_path, rank, fitting):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    assert engine.adapter_rank(tmp_path) == fitting
+
+
+@pytest.mark.parametrize("rank", [0, 513])
+def test_a_rank_vllm_does_not_serve_is_an_error(tmp_path, rank):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    with pytest.raises(InputError, match=f"r is {rank}"):
+        engine.adapter_rank(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 4, 63, 64, 65, 128, 200])
+def test_linear_layers_see_one_shape_only(count):
+    """Whatever the batch; and what they compute is what they would have."""
+    torch = pytest.importorskip("torch")
+    shapes = set()
+
+    def linear(x, weight, bias):
+        shapes.add(tuple(x.shape))
+        return torch.nn.functional.linear(x, weight, bias)
+
+    x, weight, bias = torch.randn(count, 8), torch.randn(3, 8), torch.randn(3)
+    made = engine.in_blocks(linear)(x, weight, bias)
+    assert shapes == {(64, 8)}
+    torch.testing.assert_close(made, torch.nn.functional.linear(x, weight, bias))
+
+
+def serving(**more):
+    return engine.Serving(Path("m"), "cpu", "bfloat16", 1000, 8, **more)
+
+
+def test_keys_and_values_of_all_sequences_have_room(monkeypatch):
+    """R1-Distill-Qwen-1.5B: 28 KiB a token (28 layers, 2 heads of 128, keys and values, bf16)."""
+    config = {
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "hidden_size": 1536,
+    }
+    monkeypatch.setattr(engine, "_free_memory", lambda: 2**40)
+    needed = engine.kv_cache_bytes(serving(), config, 8)
+    assert 8 * 1024 * 28 * 1024 <= needed <= 1.5 * 8 * 1024 * 28 * 1024
+    monkeypatch.setattr(engine, "_free_memory", lambda: 2**20)
+    assert engine.kv_cache_bytes(serving(), config, 8) == 128 * 28 * 1024
+    assert engine.kv_cache_bytes(serving(kv_cache_gib=1.5), config, 8) == 1.5 * 2**30
+
+
+def test_positions_that_are_scaled_are_vllms_to_judge(tmp_path):
+    config = {"max_position_embeddings": 100, "rope_scaling": {"rope_type": "yarn", "factor": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"no \.safetensors file"):
+        engine.read_config(tmp_path, 50)
+    (tmp_path / "model.safetensors").touch()
+    assert engine.read_config(tmp_path, 400) == config
+
+
+needs_vllm = pytest.mark.skipif(
+    find_spec("vllm") is None, reason="vLLM is not installed in this environment"
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Tables of engine_runs.py, by name: real vLLM on random weights, in a process of its own."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen2ForCausalLM
+
+    place = make_folder(tmp_path_factory.mktemp("engine"))
+    make_model(place / "model")
+    make_model(place / "carrier", seed=1, dtype="float32")
+    projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(r=4, lora_alpha=4, target_modules=projections, init_lora_weights=False)
+    adapted = get_peft_model(Qwen2ForCausalLM.from_pretrained(place / "carrier"), config)
+    adapted.save_pretrained(place / "adapter")
+    adapted.merge_and_unload().save_pretrained(place / "merged")
+    program = Path(__file__).with_name("engine_runs.py")
+    subprocess.run([sys.executable, str(program), str(place)], check=True, timeout=900)
+    return place, {path.stem: pandas.read_parquet(path) for path in place.glob("*.parquet")}
+
+
+@needs_vllm
+def test_two_runs_give_the_same_table(runs):
+    place, _ = runs
+    assert (place / "all.parquet").read_bytes() == (place / "again.parquet").read_bytes()
+
+
+@needs_vllm
+def test_neither_batch_size_nor_order_changes_a_completion(runs):
+    """12 at once with too little memory, so that some are set back; five at once from the last
+    to the first; one at a time."""
+    _, tables = runs
+    pandas.testing.assert_frame_equal(tables["all"], tables["backwards"])
+    few = tables["all"][tables["all"]["sample"] < 2].reset_index(drop=True)
+    pandas.testing.assert_frame_equal(few, tables["alone"])
+
+
+@needs_vllm
+def test_shards_give_the_pool(runs):
+    _, tables = runs
+    for name, samples in (("first", {0, 1}), ("second", {2, 3})):
+        part = tables["all"][tables["all"]["sample"].isin(samples)].reset_index(drop=True)
+        pandas.testing.assert_frame_equal(part, tables[name])
+
+
+@needs_vllm
+def test_samples_differ_and_keep_to_the_limits(runs):
+    _, tables = runs
+    table = tables["all"]
+    assert table["completion"].is_unique
+    limit = (150 - table["prompt_tokens"]).clip(upper=100)
+    assert (table["completion_tokens"] <= limit).all()
+    cut = table["finish_reason"] == "length"
+    assert (table["completion_tokens"] == limit)[cut].all()
+    assert cut.any()
+    assert not table["completion"].str.contains("<eos>").any()
+
+
+def greedy_texts(model, place):
+    """What transformers makes of the same prompts, token by token."""
+    import torch
+    from transformers import Qwen2ForCausalLM
+
+    from lowrank import prompts
+
+    loaded = Qwen2ForCausalLM.from_pretrained(model, dtype=torch.float32)
+    tokenizer = prompts.load_tokenizer(place / "tokenizer")
+    texts = []
+    for problem in PROBLEMS.values():
+        ids = prompts.prompt_ids(tokenizer, "", "{problem}", "<think>\n", problem)
+        with torch.inference_mode():
+            made = loaded.generate(
+                torch.tensor([ids]),
+                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                do_sample=False,
+                max_new_tokens=min(100, 150 - len(ids)),
+                eos_token_id=1,
+                pad_token_id=2,
+            )[0, len(ids) :]
+        texts.append(prompts.completion_text(tokenizer, made.tolist(), {1, 2}))
+    return texts
+
+
+@needs_vllm
+@pytest.mark.parametrize("form", ["carrier", "merged", "adapter"])
+def test_greedy_text_is_that_of_transformers(runs, form):
+    """An adapter served unmerged is the merged model; the carrier alone is another one."""
+    place, tables = runs
+    model = place / ("carrier" if form == "carrier" else "merged")
+    assert tables[form]["completion"].tolist() == greedy_texts(model, place)
+
+
+@needs_vllm
+def test_an_adapter_gives_the_text_of_the_merged_model(runs):
+    _, tables = runs
+    assert tables["adapter"]["completion"].tolist() == tables["merged"]["completion"].tolist()
+    assert (tables["adapter"]["completion"] != tables["carrier"]["completion"]).any()
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_the_program_goes_on_after_kill_9(runs):
+    """The whole program, killed while its engine works."""
+    place, tables = runs
+    more = ("--count", "60", "--max-num-seqs", "8")
+    whole = [sys.executable, str(SCRIPTS / "sample.py"), *arguments(place, "long.parquet", *more)]
+    partial = place / "long.partial.jsonl"
+    assert kill_at(whole, partial, 30, seconds=300) == -9
+    kept = lines(partial) - 2
+    assert 28 <= kept < 180
+    again = subprocess.run(whole, check=True, capture_output=True, text=True, timeout=600)
+    assert f"180 completions of 3 problems, {kept} of them already made" in again.stderr
+    table = pandas.read_parquet(place / "long.parquet")
+    first = table[table["sample"] < 4].reset_index(drop=True)
+    pandas.testing.assert_frame_equal(first, tables["all"])
