@@ -55,9 +55,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--time-limit",
         type=float,
-        default=5.0,
+        default=3.0,
         metavar="S",
-        help="seconds of processor time an answer may take to judge (default: 5)",
+        help="seconds of processor time an answer may take to judge (default: 3)",
     )
     parser.add_argument(
         "--memory-limit",

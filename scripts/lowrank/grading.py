@@ -28,7 +28,7 @@ def grade(
     reasoning_end: str | None = None,
     rule: str = "last",
     workers: int = 1,
-    time_limit: float = 5.0,
+    time_limit: float = 3.0,
     memory_limit: int = 2**30,
 ) -> "DataFrame":
     """Grade completions against the problems' answers.

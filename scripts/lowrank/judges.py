@@ -48,7 +48,7 @@ class Judges:
     memory_limit: bytes of address space a worker may have.
     """
 
-    def __init__(self, workers: int = 1, time_limit: float = 5.0, memory_limit: int = 2**30):
+    def __init__(self, workers: int = 1, time_limit: float = 3.0, memory_limit: int = 2**30):
         self.workers, self.time_limit, self.memory_limit = workers, time_limit, memory_limit
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
@@ -65,7 +65,7 @@ class Judges:
         """Answer every question, in order."""
         verdicts: list[Verdict | None] = [None] * len(questions)
         waiting = list(range(len(questions)))[::-1]
-        workers = min(self.workers, 1 + len(questions) // 8)  # each takes a second to start
+        workers = min(self.workers, 1 + len(questions) // 4)  # each takes a second to start
         while waiting or self._busy:
             while waiting and len(self._busy) < workers:
                 worker = self._idle.pop() if self._idle else self._start()
