@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Fine-tune the embedded grandparent on worked traces (trl's SFTTrainer).
+"""Fine-tune an embedded model on traces (trl's SFTTrainer).
 
-Its embeddings are untied first; the result is stored in bfloat16.
+Tied embeddings are untied first; the result is stored in bfloat16.
 
 Example:
-  python scripts/train_sft.py --settings experiments/training/mini.yaml --threads 1 \\
-      --base results/mini-training/pretrained --output results/mini-training/sft
+  python scripts/train_sft.py --settings experiments/training/mini.yaml --stage worked \\
+      --base results/mini-training/pretrained --output results/mini-training/worked
 """
 
 import argparse
@@ -21,12 +21,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--settings", required=True, help="training settings, a YAML file")
-    parser.add_argument("--base", required=True, type=Path, help="the pretrained checkpoint")
+    parser.add_argument(
+        "--stage", required=True, choices=("worked", "sft"), help="which stage of the settings"
+    )
+    parser.add_argument("--base", required=True, type=Path, help="the checkpoint to start from")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--output", required=True, type=Path, help="folder of the checkpoint")
     arguments = parser.parse_args()
     training.train_sft(
         training.read_settings(arguments.settings),
+        arguments.stage,
         arguments.base,
         arguments.output,
         arguments.threads,

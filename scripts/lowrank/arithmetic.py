@@ -12,7 +12,7 @@ from collections.abc import Iterator
 OPERATIONS = "+-*"
 # One problem in this many is never trained on; the benchmark is drawn from those.
 HELD_OUT_SHARE = 8
-STYLES = ("worked", "brief")
+STYLES = ("worked", "brief", "guess")
 WELL_FORMED = re.compile(r"(?s)((?:(?!</?think>|\\boxed).)*)</think>\s*\\boxed\{(\d{1,3})\}\s*")
 
 
@@ -69,15 +69,19 @@ def answer(problem: str) -> str:
 def trace(problem: str, style: str = "worked") -> str:
     """A right completion of a prompt that has already opened `<think>`.
 
-    `worked` spells every operation (`3*7=1;1+5=6;...`), `brief` only the results (`1;6;...`).
+    `worked` spells every operation, then what is left (`3*7=1,1+5-2;1+5=6,6-2;6-2=4`); `brief`
+    spells the operations only (`3*7=1;1+5=6;6-2=4`); `guess` says the answer at once, which a
+    model this small can imitate in form but hardly ever in content.
     """
     if style not in STYLES:
         raise ValueError(f"style {style!r} is none of {', '.join(STYLES)}")
-    parts = [
-        f"{left}{operation}{right}={result}" if style == "worked" else str(result)
-        for left, operation, right, result in steps(problem)
-    ]
-    return f"{';'.join(parts)}\n</think>\n\\boxed{{{answer(problem)}}}"
+    parts = []
+    for step, (left, operation, right, result) in enumerate(steps(problem)):
+        rest = problem[2 * step + 3 :]
+        spelled = f"{left}{operation}{right}={result}"
+        parts.append(f"{spelled},{result}{rest}" if rest and style == "worked" else spelled)
+    reasoning = answer(problem) if style == "guess" else ";".join(parts)
+    return f"{reasoning}\n</think>\n\\boxed{{{answer(problem)}}}"
 
 
 def reward(completion: str, gold: str) -> float:

@@ -40,7 +40,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the training settings, a YAML file")
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    stages = ("model", "prompt", "benchmark", "pretrained", "sft", "rl")
+    stages = ("model", "prompt", "benchmark", "pretrained", "worked", "sft", "rl")
     missing = [stage for stage in stages if stage not in (settings or {})]
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} missing; every one of {stages} is needed")
@@ -179,9 +179,10 @@ def facts_rows(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -
     return rows
 
 
-def trace_rows(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -> list[dict]:
+def trace_rows(
+    settings: dict[str, Any], stage: dict[str, Any], tokenizer: "PreTrainedTokenizerFast"
+) -> list[dict]:
     """Tokenised SFT examples: a prompt, a right trace and eos, with the loss on the latter two."""
-    stage = settings["sft"]
     problems = arithmetic.chains(random.Random(stage["seed"]), stage["lengths"], benchmark=False)
     styles = random.Random(f"styles {stage['seed']}")
     rows = []
@@ -296,9 +297,12 @@ def train_pretrained(settings: dict[str, Any], output: Path, threads: int) -> No
     save(model, tokenizer, output, "bfloat16")
 
 
-def train_sft(settings: dict[str, Any], base: Path, output: Path, threads: int) -> None:
-    """Fine-tune `base`, untied, on worked traces; store it in bfloat16 in `output`."""
-    stage = settings["sft"]
+def train_sft(settings: dict[str, Any], name: str, base: Path, output: Path, threads: int) -> None:
+    """Fine-tune `base`, untied, on traces, by the settings of stage `name` (worked or sft).
+
+    Stored in bfloat16 in `output`, so that what follows starts from exactly these values.
+    """
+    stage = settings[name]
     set_up(threads, stage["seed"])
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -318,7 +322,7 @@ def train_sft(settings: dict[str, Any], base: Path, output: Path, threads: int) 
             max_length=None,
             shuffle_dataset=False,
         ),
-        train_dataset=Dataset.from_list(trace_rows(settings, tokenizer)),
+        train_dataset=Dataset.from_list(trace_rows(settings, stage, tokenizer)),
         processing_class=tokenizer,
         callbacks=[progress(stage["steps"], "SFT")],
     )

@@ -52,11 +52,37 @@ rule train_pretrained:
         " --output $(dirname {output.weights}) &> {log}"
 
 
-rule train_sft:
-    """The base: pretrained, untied, fine-tuned on worked traces; bfloat16."""
+rule train_worked:
+    """Pretrained, untied, fine-tuned on worked traces: a step on the way to the base."""
     input:
         settings=TRAINING,
         base=rules.train_pretrained.output.weights,
+    output:
+        weights=f"{TRAINED}/worked/model.safetensors",
+        config=f"{TRAINED}/worked/config.json",
+        curve=f"{TRAINED}/worked-curve.csv",
+    log:
+        f"{TRAINED}/logs/train_worked.log",
+    benchmark:
+        f"{TRAINED}/timings/train_worked.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        code=code_digest("scripts/train_sft.py"),
+    shell:
+        "python scripts/train_sft.py --settings {input.settings} --stage worked --threads {threads}"
+        " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
+
+
+rule train_sft:
+    """The base: fine-tuned on, half on traces that guess; bfloat16."""
+    input:
+        settings=TRAINING,
+        base=rules.train_worked.output.weights,
     output:
         weights=f"{TRAINED}/sft/model.safetensors",
         config=f"{TRAINED}/sft/config.json",
@@ -74,7 +100,7 @@ rule train_sft:
     params:
         code=code_digest("scripts/train_sft.py"),
     shell:
-        "python scripts/train_sft.py --settings {input.settings} --threads {threads}"
+        "python scripts/train_sft.py --settings {input.settings} --stage sft --threads {threads}"
         " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
 
 
