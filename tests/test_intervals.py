@@ -122,7 +122,7 @@ def test_coverage_over_new_traces_of_the_same_problems():
             values = np.mean([curve(p, ks) for p in pools], axis=0)
             spread = np.array(
                 [
-                    majority_variance(p, [True] + [False] * (len(p) - 1), 0, ks, generator)
+                    majority_variance(p, [True] + [False] * (len(p) - 1), 0, ks, generator, 400)
                     for p in pools
                 ]
             )
