@@ -32,22 +32,6 @@ def test_a_rank_vllm_does_not_serve_is_an_error(tmp_path, rank):
         engine.adapter_rank(tmp_path)
 
 
-@pytest.mark.parametrize("count", [1, 4, 63, 64, 65, 128, 200])
-def test_linear_layers_see_one_shape_only(count):
-    """Whatever the batch; and what they compute is what they would have."""
-    torch = pytest.importorskip("torch")
-    shapes = set()
-
-    def linear(x, weight, bias):
-        shapes.add(tuple(x.shape))
-        return torch.nn.functional.linear(x, weight, bias)
-
-    x, weight, bias = torch.randn(count, 8), torch.randn(3, 8), torch.randn(3)
-    made = engine.in_blocks(linear)(x, weight, bias)
-    assert shapes == {(64, 8)}
-    torch.testing.assert_close(made, torch.nn.functional.linear(x, weight, bias))
-
-
 def serving(**more):
     return engine.Serving(Path("m"), "cpu", "bfloat16", 1000, 8, **more)
 

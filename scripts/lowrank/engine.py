@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from lowrank.errors import InputError
 from lowrank.files import read_json
+from lowrank.invariance import make_batch_invariant
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
     from vllm.v1.engine.llm_engine import LLMEngine
 
 GIB = 2**30
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 CPU_BLOCK = 128  # tokens in a block of vLLM's key-value cache on a CPU
-ROWS = 64  # tokens a matrix product takes at once on a CPU: four times a tile's 16
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
 
 
@@ -206,37 +204,6 @@ def _free_memory() -> int:
     except OSError:
         pass
     return 4 * GIB
-
-
-def make_batch_invariant(model: "Module") -> None:
-    """Have every linear layer of vLLM's CPU model work on ROWS tokens at a time, the last padded.
-
-    Matrix products choose their kernel by the number of rows (in bfloat16, 4 and fewer take
-    another path than 5 and more), and kernels round differently: what a completion's last tokens
-    were would depend on how many others were still running. With one shape there is one kernel.
-    RuntimeError if the layers are not where vLLM 0.32 keeps them.
-    """
-    layers = [module for module in model.modules() if hasattr(module, "cpu_linear")]
-    if not layers:
-        raise RuntimeError("vLLM's CPU layers have no cpu_linear; this vLLM is not known here")
-    for layer in layers:
-        layer.cpu_linear = in_blocks(layer.cpu_linear)
-
-
-def in_blocks(linear: Callable[..., "Tensor"], rows: int = ROWS) -> Callable[..., "Tensor"]:
-    """`linear(x [n, k], weight, bias) -> [n, m]`, computed on exactly `rows` rows at a time."""
-
-    def blockwise(x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":
-        import torch
-
-        count = x.shape[0]
-        if missing := -count % rows:
-            x = torch.nn.functional.pad(x, (0, 0, 0, missing))
-        if len(x) == rows:
-            return linear(x, weight, bias)[:count]
-        return torch.cat([linear(block, weight, bias) for block in x.split(rows)])[:count]
-
-    return blockwise
 
 
 @contextmanager
