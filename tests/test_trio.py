@@ -143,6 +143,7 @@ def test_the_benchmark_is_disjoint_from_every_training_problem() -> None:
     asked = {row["problem"] for row in rows()}
     assert all(arithmetic.held_out(problem) for problem in asked)
     for stage, count in (
+        ("worked", SETTINGS["worked"]["steps"] * SETTINGS["worked"]["batch"]),
         ("sft", SETTINGS["sft"]["steps"] * SETTINGS["sft"]["batch"]),
         ("rl", SETTINGS["rl"]["steps"] * SETTINGS["rl"]["problems"]),
     ):

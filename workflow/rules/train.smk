@@ -93,7 +93,7 @@ rule train_sft:
         f"{TRAINED}/timings/train_sft.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
@@ -119,7 +119,7 @@ rule train_rl:
         f"{TRAINED}/timings/train_rl.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=6000,
         runtime=lambda wildcards, attempt: 90 * attempt,
