@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 # The quicker one on a CPU under bfloat16 autocast: sdpa's backward pass takes twice as long.
 ATTENTION = "eager"
-CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n"]
+# Printable ASCII and the line break, written as byte-level tokenizers write them, so that
+# transformers' AutoTokenizer, which rebuilds a Qwen2 tokenizer as byte-level, reads it alike.
+CHARACTERS = ["Ġ", *(chr(code) for code in range(33, 127)), "Ċ"]
 SPECIAL = ["<|text|>", "<|begin|>", "<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|unk|>"]
 # Text that a decoder must not drop: one token each, but not special ones.
 PIECES = ["<think>", "</think>", "\\boxed{"]
@@ -66,12 +68,13 @@ def make_tokenizer(stage: str) -> "PreTrainedTokenizerFast":
     As in the real family, the tokenizers agree on the text and differ in those two ids:
     pretrained has no bos, sft pads with its eos, rl begins with another token than sft.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, processors
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {text: index for index, text in enumerate([*CHARACTERS, *SPECIAL, *PIECES])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|unk|>"))
-    tokenizer.decoder = decoders.Fuse()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in PIECES])
     bos, pad = {
@@ -123,7 +126,11 @@ def load_model(folder: str | Path, **overrides: Any) -> "Qwen2ForCausalLM":
 
 
 def untie(model: "Qwen2ForCausalLM", max_position_embeddings: int) -> "Qwen2ForCausalLM":
-    """The same function with an lm_head of its own (a copy of the embedding) and other limits."""
+    """A copy with an lm_head of its own, begun as a copy of the embedding, and other limits.
+
+    A tied model stays the same function. A model that was untied before loses its head: the
+    committed models were made so, and their sft begins with a head that it has to learn again.
+    """
     from transformers import Qwen2ForCausalLM
 
     config = type(model.config).from_dict(
