@@ -72,9 +72,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
     # Jobs lose the variables that begin with SLURM, so srun has to be told again where it is.
     srun = folder / "bin/srun"
     srun.parent.mkdir()
-    srun.write_text(
-        f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
-    )
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
     srun.chmod(0o755)
     path = (srun.parent, Path(sys.executable).parent, os.environ["PATH"], "/usr/sbin")
     environment = {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": ":".join(map(str, path))}

@@ -39,7 +39,9 @@ def in_blocks(linear: Callable[..., "Tensor"]) -> Callable[..., "Tensor"]:
 
         nonlocal alike
         count = x.shape[0]
-        if count <= BLOCK:
+        if count == BLOCK or (alike and count == LARGE):
+            return linear(x, weight, bias)
+        if count < BLOCK:
             x = torch.nn.functional.pad(x, (0, 0, 0, BLOCK - count))
             return linear(x, weight, bias)[:count]
         if alike is None and count > LARGE // 2:

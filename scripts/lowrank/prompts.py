@@ -172,6 +172,6 @@ def completion_text(
     only the ids in `dropped` (end and padding tokens) leave no trace. Ids past the tokenizer's
     vocabulary (a padded embedding has some) have no text.
     """
-    dropped = set(dropped)
-    kept = [token for token in ids if token not in dropped and token < len(tokenizer)]
+    dropped, size = set(dropped), len(tokenizer)
+    kept = [token for token in ids if token not in dropped and token < size]
     return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
