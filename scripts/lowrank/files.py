@@ -76,7 +76,8 @@ def read_table(path: str | Path) -> "pandas.DataFrame":  # noqa: F821
             case ".json" | ".jsonl":
                 # Through json, not pandas.read_json, which turns "025" into 25 and guesses dates.
                 text = path.read_text(encoding="utf-8")
-                lines = text.splitlines() if path.suffix == ".jsonl" else []
+                # Not splitlines, which also breaks at the rarer line ends that a text may hold.
+                lines = text.split("\n") if path.suffix == ".jsonl" else []
                 rows = [json.loads(line) for line in lines if line.strip()] or json.loads(text)
                 return pandas.DataFrame(rows)
     except (ValueError, OSError) as error:
