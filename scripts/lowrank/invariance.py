@@ -7,12 +7,14 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-# Rows of a matrix product; a tile of the processor has 16.
-BLOCK, LARGE = 64, 256
+Linear = Callable[["Tensor", "Tensor", "Tensor | None"], "Tensor"]
+
+# Rows of a matrix product: multiples of BLOCK, LARGE at most. A tile of the processor has 16.
+BLOCK, LARGE = 64, 1024
 
 
 def make_batch_invariant(model: "Module") -> None:
-    """Have every linear layer of vLLM's CPU model work on blocks of tokens, the last one padded.
+    """Have every linear layer of vLLM's CPU model round the same way whatever the batch.
 
     Matrix products choose their kernel by the number of rows (in bfloat16, 4 and fewer take
     another path than 5 and more), and kernels round differently: what a completion's last tokens
@@ -22,39 +24,44 @@ def make_batch_invariant(model: "Module") -> None:
     layers = [module for module in model.modules() if hasattr(module, "cpu_linear")]
     if not layers:
         raise RuntimeError("vLLM's CPU layers have no cpu_linear; this vLLM is not known here")
+    scratch: dict[tuple, Tensor] = {}
     for layer in layers:
-        layer.cpu_linear = in_blocks(layer.cpu_linear)
+        layer.cpu_linear = in_blocks(layer.cpu_linear, scratch)
 
 
-def in_blocks(linear: Callable[..., "Tensor"]) -> Callable[..., "Tensor"]:
-    """`linear(x [n, k], weight, bias) -> [n, m]`, computed on blocks of BLOCK rows exactly.
+def in_blocks(linear: Linear, scratch: "dict[tuple, Tensor]") -> Linear:
+    """`linear(x [n, k], weight, bias) -> [n, m]` with the bits of blocks of BLOCK rows.
 
-    LARGE rows go at once where many are left, for speed, and if both sizes give the same bits
-    on a block of noise, which is tried the first time that there is use for it.
+    The rows are filled up to a multiple of BLOCK. That many go at once if it gives the bits that
+    its blocks give one by one, which is tried on noise when a number first occurs; else the
+    blocks do go one by one. scratch: memory for rows filled up, shared by layers.
     """
-    alike: bool | None = None
+    import torch
+
+    alike: dict[int, bool] = {BLOCK: True}
+
+    def one_by_one(x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":
+        return torch.cat([linear(block, weight, bias) for block in x.split(BLOCK)])
+
+    def filled(x: "Tensor", rows: int) -> "Tensor":
+        key = (x.shape[1], x.dtype)
+        if key not in scratch:
+            scratch[key] = torch.zeros(LARGE, x.shape[1], dtype=x.dtype)
+        scratch[key][: len(x)] = x  # what stands below is of no account: rows do not mix
+        return scratch[key][:rows]
 
     def blockwise(x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":
-        import torch
-
-        nonlocal alike
-        count = x.shape[0]
-        if count == BLOCK or (alike and count == LARGE):
-            return linear(x, weight, bias)
-        if count < BLOCK:
-            x = torch.nn.functional.pad(x, (0, 0, 0, BLOCK - count))
-            return linear(x, weight, bias)[:count]
-        if alike is None and count > LARGE // 2:
-            noise = torch.randn(LARGE, x.shape[1], generator=torch.Generator()).to(x.dtype)
-            parts = [linear(part, weight, bias) for part in noise.split(BLOCK)]
-            alike = torch.equal(linear(noise, weight, bias), torch.cat(parts))
-        sizes, left = [], count
-        while left > 0:
-            sizes.append(LARGE if alike and left > LARGE // 2 else BLOCK)
-            left -= sizes[-1]
-        if left:
-            x = torch.nn.functional.pad(x, (0, 0, 0, -left))
-        made = [linear(part, weight, bias) for part in x.split(sizes)]
-        return (made[0] if len(made) == 1 else torch.cat(made))[:count]
+        count = len(x)
+        if count > LARGE:
+            return torch.cat([blockwise(part, weight, bias) for part in x.split(LARGE)])
+        rows = max(-(-count // BLOCK), 1) * BLOCK
+        if rows not in alike:
+            noise = torch.randn(rows, x.shape[1], generator=torch.Generator()).to(x.dtype)
+            whole = linear(noise, weight, bias)
+            alike[rows] = torch.equal(whole, one_by_one(noise, weight, bias))
+        if rows != count:
+            x = filled(x, rows)
+        made = linear(x, weight, bias) if alike[rows] else one_by_one(x, weight, bias)
+        return made[:count]
 
     return blockwise

@@ -174,4 +174,5 @@ def completion_text(
     """
     dropped, size = set(dropped), len(tokenizer)
     kept = [token for token in ids if token not in dropped and token < size]
-    return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    # Not tokenizer.decode, which looks at every id again before it does just this.
+    return tokenizer.backend_tokenizer.decode(kept, skip_special_tokens=False)
