@@ -45,7 +45,7 @@ wildcard_constraints:
     variant="|".join(experiment.variants),
     benchmark="|".join(experiment.benchmarks),
     shard=r"\d{4}-\d{4}",
-    rank=r"\d+",
+    adapter="|".join(experiment.adapters),
 
 
 rule all:

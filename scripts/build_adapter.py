@@ -41,6 +41,9 @@ A rank above a matrix's shorter side is capped there.""",
         action="store_true",
         help="control: scale every matrix to the norm of its whole delta",
     )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the random directions (default 0)"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the adapter")
     args = parser.parse_args()
@@ -57,6 +60,7 @@ A rank above a matrix's shorter side is capped there.""",
         pad_rank=args.pad_rank,
         directions=args.directions,
         rescale=args.rescale,
+        seed=args.seed,
     )
 
 

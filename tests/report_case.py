@@ -10,6 +10,17 @@ from lowrank.files import write_json, write_table
 
 SHAPES = {"q_proj": (24, 24), "k_proj": (8, 24), "down_proj": (24, 64)}
 LAYERS = 2
+
+
+def variant(rank: int, other: str, kind: str = "lowrank", **form: str) -> dict[str, Any]:
+    """A variant as the resolved experiment has it."""
+    control = "" if kind == "lowrank" else f"{kind}-"
+    return {
+        "kind": kind, "rank": rank, "other": other, "dtype": "bfloat16", "serving": "merged",
+        "adapter": f"{control}r{rank}" if rank else None, **form,
+    }  # fmt: skip
+
+
 EXPERIMENT: dict[str, Any] = {
     "name": "toy",
     "title": "A toy",
@@ -28,9 +39,7 @@ EXPERIMENT: dict[str, Any] = {
     "references": ["mid", "new"],
     "tokenizer": "mid",
     "variants": {
-        f"r{rank}-{other}": {"rank": rank, "other": other, "kind": "lowrank"}
-        for other in ("copy", "keep")
-        for rank in (2, 8)
+        f"r{rank}-{other}": variant(rank, other) for other in ("copy", "keep") for rank in (2, 8)
     },
     "benchmarks": {"sums": {"label": "Sums", "path": "sums.jsonl", "answer_type": "integer"}},
     "grading": {"reasoning_end": "</think>", "rule": "last"},
@@ -40,7 +49,10 @@ EXPERIMENT: dict[str, Any] = {
     "repeats": 4,
     "seed": 0,
     "margin": 0.05,
-    "serve_dtype": "bfloat16",
+    "serve_dtype": ["bfloat16"],
+    "serve_as": ["merged"],
+    "controls": [],
+    "details": True,
     "sampling": {"device": "cpu", "temperature": 0.6, "top_p": 0.95},
     "published": None,
 }
@@ -99,6 +111,7 @@ def _make_delta(folder: Path, decay: float) -> None:
             place["module"] = module
             values = {"index": np.arange(len(sigma)), "sigma": sigma}
             values["energy_kept_gaussian"] = np.linspace(0, 1, len(sigma) + 1)[1:]
+            values["energy_kept_shuffled"] = np.linspace(0, 1, len(sigma) + 1)[1:] ** 0.9
             spectra.append(pd.DataFrame({**place, **values}))
             norm = float(np.sqrt(np.sum(sigma**2)))
             summaries.append(
@@ -108,7 +121,8 @@ def _make_delta(folder: Path, decay: float) -> None:
                     "entropy_rank": 2.0, "participation_ratio": 2.0,
                     **{f"rank_{s}": int((energy < s / 100).sum() + 1) for s in (50, 90, 99)},
                     "rank_above_noise": 3, "energy_above_noise": 0.5, "optimal_rank": 2,
-                    "unchanged": 0.1, "unchanged_bfloat16": 0.75,
+                    "unchanged": 0.1, "unchanged_bfloat16": 0.75, "aligned_k": 8,
+                    "overlap_left": 0.4, "overlap_right": 0.3, "aligned_energy": 0.1,
                     "relative_frobenius": norm / 50, "sigma_1_base": 9.0,
                     "sigma_1_ratio": sigma[0] / 9,
                 }
@@ -132,6 +146,8 @@ def _make_variant(folder: Path, name: str, variant: dict[str, Any], delta: str) 
     )
     write_json(folder / f"variants/{name}/manifest.json", _manifest({"base": {}, "other": "copy"}))
     rank = variant["rank"]
+    if variant["adapter"] is None:
+        return
     matrices = {
         f"model.layers.{layer}.x.{module}.weight": {
             "rank": min(rank, *shape), "capped": min(shape) < rank, "energy_kept": 1.0
@@ -140,7 +156,7 @@ def _make_variant(folder: Path, name: str, variant: dict[str, Any], delta: str) 
         for module, shape in SHAPES.items()
     }  # fmt: skip
     record = {"rank": rank, "stored_rank": rank, "matrices": matrices}
-    write_json(folder / f"adapters/{delta}/r{rank}/adapter.json", record)
+    write_json(folder / f"adapters/{delta}/{variant['adapter']}/adapter.json", record)
 
 
 def _make_pool(

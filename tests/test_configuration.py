@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lowrank.configuration import flags, load
+from lowrank.configuration import load
 from lowrank.errors import InputError
+from lowrank.experiment import flags
 
 ROOT = Path(__file__).parent.parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -27,9 +28,11 @@ def root(tmp_path):
 
 def test_the_post_is_planned_as_published():
     post = load(CONFIG | {"experiment": "deepscaler"}, ROOT)
-    assert {(v.rank, v.other) for v in post.variants.values()} == {
+    assert {(v.rank, v.other) for v in post.variants.values() if v.kind == "lowrank"} == {
         (rank, other) for rank in (16, 64, 256) for other in ("copy", "keep")
     }
+    assert {(v.dtype, v.serving) for v in post.variants.values()} == {("bfloat16", "merged")}
+    assert [name for name, v in post.variants.items() if v.kind != "lowrank"] == ["r0-copy"]
     assert post.subject["references"] == ["distill", "deepscaler"]
     assert (post.base, post.derivative) == ("distill", "deepscaler")
     assert post.shards == ["0000-0015", "0016-0031", "0032-0047", "0048-0063"]
@@ -38,6 +41,45 @@ def test_the_post_is_planned_as_published():
 
 def test_lists_on_the_command_line_are_numbers():
     assert load(CONFIG | {"ranks": ["8", "16"]}, ROOT).config["ranks"] == [8, 16]
+
+
+def test_forms_and_controls_are_named_by_what_they_are():
+    asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
+    forms = load(CONFIG | asked | {"serve_dtype": ["bfloat16", "float32"]}, ROOT)
+    assert list(forms.variants) == [
+        "r3-copy", "r3-copy-float32", "r3-copy-adapter", "r3-copy-float32-adapter",
+        "r0-copy", "r0-copy-float32",
+    ]  # fmt: skip
+    every = load(CONFIG | asked | {"controls": ["other", "biases", "random", "bottom"]}, ROOT)
+    assert list(every.variants)[2:] == [
+        "r0-copy", "r0-keep", "random-r3-copy", "random-r3-copy-adapter", "bottom-r3-copy",
+        "bottom-r3-copy-adapter",
+    ]  # fmt: skip
+    # The names of those that there were stay, so nothing of theirs is made again.
+    assert set(load(CONFIG | asked, ROOT).variants) <= set(every.variants)
+
+
+def test_a_variant_is_built_and_served_as_it_is_named():
+    asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
+    asked |= {"serve_dtype": ["float32"], "controls": ["other", "random", "rescaled"]}
+    mini = load(CONFIG | asked | {"seed": 7, "details": False}, ROOT)
+    adapters = "results/mini/adapters/rl"
+    assert mini.adapter("r3-copy-float32") == [f"{adapters}/r3/adapter.json"]
+    assert mini.beside("r3-copy-float32") == []
+    assert "--carrier" not in mini.variant_flags("r3-copy-float32")
+    assert "--dtype=float32" in mini.sampling_flags("r3-copy-float32")
+    # vLLM serves no rank 3: the adapter is filled up, and kept apart from the carrier.
+    assert mini.beside("r3-copy-float32-adapter") == [f"{adapters}/r3-padded/adapter.json"]
+    assert mini.adapter_flags("r3-padded") == "--rank=3 --pad-rank"
+    assert "--carrier" in mini.variant_flags("r3-copy-float32-adapter")
+    assert f"--adapter {adapters}/r3-padded" in mini.sampling_flags("r3-copy-float32-adapter")
+    assert mini.adapter("r0-copy-float32") == []
+    assert "--adapter" not in mini.variant_flags("r0-copy-float32")
+    assert mini.adapter_flags("random-r3") == "--rank=3 --directions=random --seed=7"
+    assert mini.adapter_flags("rescaled-r3") == "--rank=3 --rescale"
+    # The models themselves are computed in the experiment's own dtype.
+    assert "--dtype=bfloat16" in mini.sampling_flags("rl")
+    assert "--details" not in mini.delta_flags("rl")
 
 
 def test_growing_the_pool_keeps_the_names_of_the_shards_there_are():
@@ -56,6 +98,13 @@ def test_growing_the_pool_keeps_the_names_of_the_shards_there_are():
         ({"other": []}, "config.yaml: other: is empty"),
         ({"ranks": [16, 16]}, "config.yaml: ranks: [16, 16] names a value twice"),
         ({"ranks": 16}, "config.yaml: ranks: is 16, must be of type array"),
+        (
+            {"serve_dtype": ["int8"]},
+            'config.yaml: serve_dtype[0]: is "int8", must be one of bfloat',
+        ),
+        ({"serve_as": ["adapter"], "ranks": [16, 600]}, "config.yaml: ranks has 600, but vLLM"),
+        ({"controls": ["top"]}, 'config.yaml: controls[0]: is "top", must be one of other, biases'),
+        ({"details": "yes"}, 'config.yaml: details: is "yes", must be of type boolean'),
         ({"other": ["move"]}, 'config.yaml: other[0]: is "move", must be one of copy, keep'),
         ({"maj_k": [8, 65]}, "config.yaml: maj_k has 65, more than samples: 64"),
         ({"samples": 65}, "config.yaml: samples is 65, not a multiple of samples_per_shard: 64"),
@@ -88,7 +137,6 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ("sampling.top_p", 0, "sampling.top_p: is 0, must be more than 0"),
         ("sampling.beam", 4, "sampling: unknown key beam"),
         ("title", None, "missing key title"),
-        ("serve_dtype", "int8", "must be one of bfloat16, float16, float32"),
         ("models.r16-copy", {"label": "x", "path": "y"}, "models.r16-copy has a variant's name"),
     ],
 )

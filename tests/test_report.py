@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from report_case import EXPERIMENT, make_results
+from report_case import EXPERIMENT, make_results, variant
 
-from lowrank import appendix, findings, prose, report, verdicts
+from lowrank import appendix, deltas, findings, prose, report, verdicts
 from lowrank.errors import InputError
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import read_json, write_json, write_table
@@ -176,9 +176,9 @@ def test_a_missing_column_and_a_missing_key_are_named(tmp_path):
 
 def test_ranks_at_or_above_a_matrix_are_said_in_words(tmp_path):
     experiment = copy.deepcopy(EXPERIMENT)
-    experiment["variants"]["r16-copy"] = {"rank": 16, "other": "copy", "kind": "lowrank"}
+    experiment["variants"]["r16-copy"] = variant(16, "copy")
     found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
-    assert prose.capped(found, findings.deltas_frame(found)) == [
+    assert prose.capped(found, deltas.deltas_frame(found)) == [
         "Rank 8 is all that 2 matrices (k_proj) have: there the whole delta is kept.",
         "Rank 16 is capped at 8 in 2 matrices (k_proj), which have no more: there the whole delta"
         " is kept.",
@@ -226,8 +226,8 @@ def test_a_delta_without_details_is_shown_without_them(tmp_path, undrawn):
     path = results_of(tmp_path)
     for delta in EXPERIMENT["deltas"]:
         summary = tmp_path / f"delta/{delta}/summary.parquet"
-        details = ["unchanged", "unchanged_bfloat16"]
-        pd.read_parquet(summary).drop(columns=details).to_parquet(summary)
+        lines = pd.read_parquet(summary)
+        lines.drop(columns=list(lines.loc[:, "unchanged":"aligned_energy"])).to_parquet(summary)
     report.build(path, tmp_path, tmp_path / "report")
     text = (tmp_path / "report/report.html").read_text(encoding="utf-8")
     assert "in bf16" not in text
@@ -248,9 +248,9 @@ def test_prompts_that_differ_between_models_are_called_out(tmp_path):
 
 def test_energy_is_the_share_of_squares():
     spectrum = pd.DataFrame({"index": [0, 1, 0, 1], "sigma": [3.0, 4.0, 0.0, 5.0]})
-    assert findings.energy_at(spectrum, 1) == pytest.approx(9 / 50)
-    assert findings.energy_at(spectrum, 2) == 1
-    assert np.isnan(findings.energy_at(spectrum.assign(sigma=0.0), 1))
+    assert deltas.energy_at(spectrum, 1) == pytest.approx(9 / 50)
+    assert deltas.energy_at(spectrum, 2) == 1
+    assert np.isnan(deltas.energy_at(spectrum.assign(sigma=0.0), 1))
 
 
 def test_noise_holds_the_share_of_its_null_weighted_by_norm():
@@ -262,13 +262,13 @@ def test_noise_holds_the_share_of_its_null_weighted_by_norm():
             "energy_kept_gaussian": [0.6, 1.0, 1.0],
         }
     )
-    assert findings.noise_energy_at(spectrum, 1) == pytest.approx((2 * 0.6 + 4 * 1) / 6)
-    assert findings.noise_energy_at(spectrum, 9) == 1
+    assert deltas.null_energy_at(spectrum, 1) == pytest.approx((2 * 0.6 + 4 * 1) / 6)
+    assert deltas.null_energy_at(spectrum, 9) == 1
 
 
 def test_controls_are_named_and_stand_outside_the_answer(tmp_path):
     experiment = copy.deepcopy(EXPERIMENT)
-    experiment["variants"]["random-r2-copy"] = {"rank": 2, "other": "copy", "kind": "random"}
+    experiment["variants"]["random-r2-copy"] = variant(2, "copy", "random")
     found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
     comparisons = verdicts.comparisons_frame(found)
     assert found.label("random-r2-copy") == "random, r = 2, copy"
@@ -278,6 +278,33 @@ def test_controls_are_named_and_stand_outside_the_answer(tmp_path):
     assert [row["cells"][0]["text"] for row in rows][-1] == "random, r = 2, copy"
     points, _, _ = findings.accuracy_points(found, findings.results_frame(found, "sums"), "sums")
     assert len(points) == 2 * 4
+
+
+def test_every_form_and_control_has_its_rows(tmp_path, undrawn):
+    """Served in two dtypes and two ways, with all controls: the answer is about the first form."""
+    experiment = copy.deepcopy(EXPERIMENT)
+    experiment |= {"serve_dtype": ["bfloat16", "float32"], "serve_as": ["merged", "adapter"]}
+    experiment["controls"] = ["other", "biases", "random", "bottom", "rescaled"]
+    experiment["variants"] |= {
+        "r2-copy-float32": variant(2, "copy", dtype="float32"),
+        "r2-copy-adapter": variant(2, "copy", serving="adapter", adapter="r2-padded"),
+        "r0-copy": variant(0, "copy", "other"),
+        "r0-keep": variant(0, "keep", "biases"),
+        **{f"{kind}-r2-copy": variant(2, "copy", kind) for kind in experiment["controls"][2:]},
+    }
+    path = results_of(tmp_path, experiment)
+    report.build(path, tmp_path, tmp_path / "report")
+    text = "".join(Page((tmp_path / "report/report.html").read_text(encoding="utf-8")).text)
+    for said in (
+        "r = 2, copy, float32", "r = 2, copy, adapter", "r = 0, copy", "r = 0, keep",
+        "bottom, r = 2, copy", "rescaled, r = 2, copy",
+        "Everything of the derivative but the change of its projections (r = 0, copy): mean",
+    ):  # fmt: skip
+        assert said in text, said
+    found = gather(read_experiment(path), tmp_path)
+    assert list(found.lowrank) == list(EXPERIMENT["variants"])
+    stored = pd.read_csv(tmp_path / "report/tables/fidelity.csv").set_index("variant")
+    assert stored.loc["r2-copy-adapter", "serving"].unique() == ["adapter"]
 
 
 def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():

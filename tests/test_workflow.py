@@ -14,7 +14,7 @@ from workflow_case import configure, copy_case, make_case, planned, snakemake
 
 from lowrank.outputs import outputs
 
-MODELS = ("sft", "rl", "r2-copy")
+MODELS = ("sft", "rl", "r2-copy", "r0-copy")
 
 
 def results(case: Path) -> dict[str, bytes]:
@@ -85,7 +85,7 @@ def test_a_second_run_has_nothing_to_do(case):
 def test_a_new_rank_runs_what_hangs_on_it(case):
     configure(case, ranks=[2, 3])
     assert planned(case) == {
-        "build_adapter delta=rl rank=3",
+        "build_adapter delta=rl adapter=r3",
         "build_variant variant=r3-copy",
         "sample model=r3-copy shard=0000-0001",
         "grade model=r3-copy",
@@ -204,13 +204,13 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
         "fetch_benchmark": 2,
         "delta_svd": 2,
         "build_adapter": 3,
-        "build_variant": 6,
-        "sample": 8 * 2 * 4,  # models, benchmarks, shards
-        "grade": 8 * 2,
-        "metrics": 8 * 2,
+        "build_variant": 7,  # six, and rank 0 with everything else copied
+        "sample": 9 * 2 * 4,  # models, benchmarks, shards
+        "grade": 9 * 2,
+        "metrics": 9 * 2,
         "report": 1,
         "all": 1,
-        "total": 114,
+        "total": 127,
     }
 
 

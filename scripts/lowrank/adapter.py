@@ -15,6 +15,7 @@ from lowrank.checkpoint import MANIFEST, Checkpoint, open_checkpoint, read_manif
 from lowrank.delta import check_origin, difference, read_directions, read_sigma
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, write_json
+from lowrank.lora_ranks import served_rank
 from lowrank.tensorfile import TensorEntry, read_header, read_tensor, write_tensors
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 RECORD_FILE = "adapter.json"
 PREFIX = "base_model.model."  # PEFT's name of the model that it wraps
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # max_lora_rank values vLLM 0.32 accepts
 
 
 def split(D: "torch.Tensor", directions: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -45,31 +45,23 @@ def split(D: "torch.Tensor", directions: "torch.Tensor") -> tuple["torch.Tensor"
 
 
 def random_factors(
-    name: str, shape: tuple[int, int], sigma: "torch.Tensor"
+    name: str, shape: tuple[int, int], sigma: "torch.Tensor", seed: int
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """lora_A, lora_B with these singular values in directions drawn at random, by the name.
+    """lora_A, lora_B with these singular values in directions drawn at random.
+
+    The draw follows from the seed and the weight's name.
 
     A control: the norm and the rank of the truncated delta, in directions that mean nothing.
     """
     import torch
 
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "little")
-    generator = torch.Generator().manual_seed(seed)
+    mixed = hashlib.sha256(f"{seed}\n{name}".encode()).digest()[:7]
+    generator = torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
     left, right = (
         torch.linalg.qr(torch.randn(side, len(sigma), generator=generator)).Q for side in shape
     )
     root = sigma.sqrt().float()
     return (right * root).T, left * root
-
-
-def served_rank(rank: int) -> int:
-    """The smallest rank vLLM serves that is not below `rank`; InputError above its largest."""
-    for listed in VLLM_RANKS:
-        if rank <= listed:
-            return listed
-    raise InputError(
-        f"rank {rank}: vLLM serves adapters up to rank {VLLM_RANKS[-1]}; serve it merged instead"
-    )
 
 
 def write_adapter(
@@ -82,6 +74,7 @@ def write_adapter(
     pad_rank: bool = False,
     directions: str = "top",
     rescale: bool = False,
+    seed: int = 0,
 ) -> None:
     """Write the best rank-`rank` approximation of a delta as a PEFT adapter (float32).
 
@@ -90,7 +83,8 @@ def write_adapter(
     ||D||_F^2 it keeps. r is at most the largest shorter side; with pad_rank it is the next rank
     that vLLM serves. One matrix is in memory at a time.
     Controls: directions "bottom" takes the weakest `rank` directions instead, "random" keeps the
-    strongest singular values in random directions; rescale gives each matrix ||D||_F back.
+    strongest singular values in directions drawn from the seed; rescale gives each matrix back
+    its ||D||_F.
     Raises InputError if the delta was computed from other weights.
     """
     import torch
@@ -132,7 +126,7 @@ def write_adapter(
             chosen = chosen_rows(directions, effective, min(matrix["shape"]))
             if directions == "random":
                 sigma = torch.from_numpy(read_sigma(delta_folder, name)[chosen])
-                A, B = random_factors(name, matrix["shape"], sigma)
+                A, B = random_factors(name, matrix["shape"], sigma, seed)
             else:
                 rows = read_directions(delta_folder, name, chosen.start, chosen.stop)
                 A, B = split(difference(base, derivative, name), rows)
@@ -151,6 +145,7 @@ def write_adapter(
             "rank": rank,
             "stored_rank": stored_rank,
             "directions": directions,
+            "seed": seed if directions == "random" else None,
             "rescaled": rescale,
             "delta": {
                 "manifest": sha256(delta_folder / MANIFEST),

@@ -1,4 +1,4 @@
-"""The configuration, validated and resolved: which models, variants, benchmarks and shards.
+"""The configuration, read and validated.
 
 config.yaml asks the questions and experiments/<experiment>.yaml names the subjects; both are
 checked against workflow/schemas and against each other before anything runs.
@@ -6,193 +6,17 @@ checked against workflow/schemas and against each other before anything runs.
 
 import json
 import re
-import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
 
-from lowrank.digest import source_digest
 from lowrank.errors import InputError
+from lowrank.experiment import Experiment
+from lowrank.lora_ranks import VLLM_RANKS
 
 REVISION = re.compile(r"[0-9a-f]{40}")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A model made from the base and a part of the delta."""
-
-    name: str
-    rank: int
-    other: str  # where embeddings, head and norms come from: copy | keep
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Everything the workflow needs to know, resolved; see config.yaml and experiments/."""
-
-    name: str
-    config: dict[str, Any]  # config.yaml's keys
-    subject: dict[str, Any]  # the experiment file's keys
-
-    @property
-    def models(self) -> dict[str, dict[str, Any]]:
-        """Checkpoints to fetch, by name."""
-        return self.subject["models"]
-
-    @property
-    def deltas(self) -> dict[str, dict[str, Any]]:
-        """Pairs whose difference is factored, by name."""
-        return self.subject["deltas"]
-
-    @property
-    def benchmarks(self) -> dict[str, dict[str, Any]]:
-        """Problem sets, by name."""
-        return self.subject["benchmarks"]
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """The sampling settings, shared by all models."""
-        return self.subject["sampling"]
-
-    @property
-    def base(self) -> str:
-        """The model the variants start from."""
-        return self.deltas[self.subject["delta"]]["base"]
-
-    @property
-    def derivative(self) -> str:
-        """The model whose training is cut to its top directions."""
-        return self.deltas[self.subject["delta"]]["derivative"]
-
-    @property
-    def variants(self) -> dict[str, Variant]:
-        """Every variant, by name: other varies slowest, as in the post's tables."""
-        made = [
-            Variant(f"r{rank}-{other}", rank, other)
-            for other in self.config["other"]
-            for rank in self.config["ranks"]
-        ]
-        return {variant.name: variant for variant in made}
-
-    @property
-    def sampled(self) -> list[str]:
-        """Every model that is sampled: the references, then the variants."""
-        return [*self.subject["references"], *self.variants]
-
-    @property
-    def shards(self) -> list[str]:
-        """Names of the pool's shards, `first-last` sample of every problem, both inclusive."""
-        size = self.subject["samples_per_shard"]
-        starts = range(0, self.config["samples"], size)
-        return [f"{start:04d}-{start + size - 1:04d}" for start in starts]
-
-    def model_folder(self, model: str) -> str:
-        """Folder of a checkpoint: a variant's or a fetched model's."""
-        kind = "variants" if model in self.variants else "models"
-        return f"results/{self.name}/{kind}/{model}"
-
-    def manifest(self, model: str) -> str:
-        """The file that stands for a checkpoint in the rules' inputs."""
-        return f"{self.model_folder(model)}/manifest.json"
-
-    def adapter(self, variant: str) -> str:
-        """The file that stands for the adapter a variant is made with."""
-        rank = self.variants[variant].rank
-        return f"results/{self.name}/adapters/{self.subject['delta']}/r{rank}/adapter.json"
-
-    def samples(self, benchmark: str, model: str) -> list[str]:
-        """The pool of a model on a benchmark, shard by shard."""
-        folder = f"results/{self.name}/samples/{benchmark}/{model}"
-        return [f"{folder}/{shard}.parquet" for shard in self.shards]
-
-    def evidence(self) -> list[str]:
-        """Every file that the report reads: what each phase says of what it made."""
-        results = f"results/{self.name}"
-        pairs = [(benchmark, model) for benchmark in self.benchmarks for model in self.sampled]
-        shards = [path for pair in pairs for path in self.samples(*pair)]
-        return [
-            *(f"{results}/metrics/{benchmark}/{model}.csv" for benchmark, model in pairs),
-            *(f"{results}/grades/{benchmark}/{model}.parquet" for benchmark, model in pairs),
-            *shards,
-            *(shard.removesuffix("parquet") + "json" for shard in shards),
-            *(f"{results}/benchmarks/{benchmark}.parquet" for benchmark in self.benchmarks),
-            *(
-                f"{results}/delta/{delta}/{name}"
-                for delta in self.deltas
-                for name in ("manifest.json", "spectrum.parquet", "summary.parquet")
-            ),
-            *dict.fromkeys(self.adapter(variant) for variant in self.variants),
-            *(f"{self.model_folder(variant)}/fidelity.json" for variant in self.variants),
-            *(self.manifest(model) for model in [*self.models, *self.variants]),
-        ]
-
-    def source_content(self, group: str, name: str) -> str:
-        """What identifies a source's content: a digest of a local one, a hub's revision."""
-        source = self.subject[group][name]
-        return source_digest(source["path"]) if "path" in source else source["revision"]
-
-    def source_flags(self, group: str, name: str) -> str:
-        """fetch_model.py's or fetch_benchmark.py's flags for a source."""
-        source = self.subject[group][name]
-        keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column")
-        return flags({key: source[key] for key in keys if key in source})
-
-    def leave_out_flags(self, delta: str) -> str:
-        """The tensors that a delta leaves out by configuration."""
-        patterns = self.deltas[delta].get("leave_out", [])
-        return flags({"leave_out": patterns} if patterns else {})
-
-    def shard_flags(self, shard: str) -> str:
-        """Which samples of every problem a shard holds."""
-        first, last = map(int, shard.split("-"))
-        return flags({"first": first, "count": last - first + 1})
-
-    def sampling_flags(self) -> str:
-        """sample.py's flags that are the same for all models; what a job may use is left out."""
-        resources = {"threads", "mem_mb", "runtime"}
-        settings = {key: value for key, value in self.sampling.items() if key not in resources}
-        return flags({"seed": self.config["seed"], **settings})
-
-    def grading_flags(self, benchmark: str) -> str:
-        """grade.py's flags."""
-        answer_type = self.benchmarks[benchmark]["answer_type"]
-        return flags({"answer_type": answer_type, **self.subject["grading"]})
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that a sampling job asks for: one where the device is cuda, else none."""
-        return int(self.sampling["device"] == "cuda")
-
-    def description(self) -> str:
-        """All of it as JSON, for the report and for the record."""
-        variants = {
-            name: {"rank": variant.rank, "other": variant.other, "kind": "lowrank"}
-            for name, variant in self.variants.items()
-        }
-        resolved = {
-            "name": self.name,
-            **self.subject,
-            "base": self.base,
-            "derivative": self.derivative,
-            "variants": variants,
-            **{key: value for key, value in self.config.items() if key != "experiment"},
-        }
-        return json.dumps(resolved, ensure_ascii=False)
-
-
-def flags(values: dict[str, Any]) -> str:
-    """Keys and values as quoted command-line flags; None is left out, a list repeats values."""
-    words: list[str] = []
-    for key, value in values.items():
-        flag = f"--{key.replace('_', '-')}"
-        if isinstance(value, list):
-            words += [flag, *map(str, value)]
-        elif value is not None:
-            words.append(f"{flag}={value}")
-    return shlex.join(words)
 
 
 def load(config: dict[str, Any], root: str | Path = ".") -> Experiment:
@@ -218,7 +42,7 @@ def load(config: dict[str, Any], root: str | Path = ".") -> Experiment:
     _check(subject, root / "workflow/schemas/experiment.schema.yaml", where)
     experiment = Experiment(config["experiment"], config, subject)
     _check_subject(experiment, where)
-    _check_pool(experiment, where)
+    _check_sizes(experiment, where)
     return experiment
 
 
@@ -342,8 +166,8 @@ def _check_source(source: dict[str, Any], key: str, needs_file: bool) -> None:
         raise InputError(f"{key} has no file; name the data file in the repository")
 
 
-def _check_pool(experiment: Experiment, where: str) -> None:
-    """The pool must hold what is drawn from it, and be cut into whole shards."""
+def _check_sizes(experiment: Experiment, where: str) -> None:
+    """The pool must hold what is drawn from it, in whole shards; vLLM must serve the ranks."""
     samples, size = experiment.config["samples"], experiment.subject["samples_per_shard"]
     for k in experiment.config["maj_k"]:
         if k > samples:
@@ -351,6 +175,12 @@ def _check_pool(experiment: Experiment, where: str) -> None:
                 f"config.yaml: maj_k has {k}, more than samples: {samples}; a vote of k needs a"
                 " pool of at least k"
             )
+    too_high = [rank for rank in experiment.config["ranks"] if rank > VLLM_RANKS[-1]]
+    if too_high and "adapter" in experiment.config["serve_as"]:
+        raise InputError(
+            f"config.yaml: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
+            f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
+        )
     if samples % size:
         raise InputError(
             f"config.yaml: samples is {samples}, not a multiple of samples_per_shard: {size}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.invariance import make_batch_invariant
+from lowrank.lora_ranks import VLLM_RANKS
 
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 GIB = 2**30
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 CPU_BLOCK = 128  # tokens in a block of vLLM's key-value cache on a CPU
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,11 @@ def adapter_rank(adapter: Path) -> int:
             raise InputError(f"{adapter}: no {name}; --adapter must be a PEFT LoRA folder")
     config = read_json(adapter / "adapter_config.json")
     rank = max([config.get("r", 0), *(config.get("rank_pattern") or {}).values()])
-    fitting = [listed for listed in LORA_RANKS if listed >= rank > 0]
+    fitting = [listed for listed in VLLM_RANKS if listed >= rank > 0]
     if not fitting:
         raise InputError(
             f"{adapter}/adapter_config.json: r is {rank}; vLLM serves ranks 1 to"
-            f" {LORA_RANKS[-1]} unmerged, merge this one"
+            f" {VLLM_RANKS[-1]} unmerged, merge this one"
         )
     return fitting[0]
 

@@ -17,7 +17,7 @@ from lowrank.files import read_json, read_table
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
     "benchmarks", "samples", "samples_per_shard", "maj_k", "repeats", "seed", "margin",
-    "serve_dtype", "sampling",
+    "serve_dtype", "serve_as", "controls", "sampling",
 )  # fmt: skip
 SPECTRUM = ("tensor", "layer", "module", "index", "sigma", "energy_kept_gaussian")
 SUMMARY = (
@@ -59,22 +59,45 @@ class Evidence:
 
     @property
     def lowrank(self) -> dict[str, dict[str, Any]]:
-        """The variants that keep the delta's top directions; the others are controls."""
+        """The variants that the answer is about: the top directions, served in the first form.
+
+        Those served otherwise and the controls are shown beside them.
+        """
+        return lowrank(self.experiment)
+
+    @property
+    def controls(self) -> dict[str, dict[str, Any]]:
+        """The variants that are not the delta's top directions at their own size."""
         variants = self.experiment["variants"]
-        return {name: v for name, v in variants.items() if v["kind"] == "lowrank"}
+        return {name: v for name, v in variants.items() if v["kind"] != "lowrank"}
 
     def label(self, model: str) -> str:
-        """What a person calls a model or variant."""
-        if model in self.experiment["variants"]:
-            variant = self.experiment["variants"][model]
-            control = "" if variant["kind"] == "lowrank" else f"{variant['kind']}, "
-            return f"{control}r = {variant['rank']}, {variant['other']}"
-        return self.experiment["models"][model].get("label", model)
+        """What a person calls a model or variant; a form that is not the first is named."""
+        experiment = self.experiment
+        if model not in experiment["variants"]:
+            return experiment["models"][model].get("label", model)
+        variant = experiment["variants"][model]
+        control = variant["kind"] if variant["kind"] in ("random", "bottom", "rescaled") else ""
+        words = [control] * bool(control) + [f"r = {variant['rank']}", variant["other"]]
+        words += [variant["dtype"]] * (variant["dtype"] != experiment["serve_dtype"][0])
+        unlike = variant["rank"] > 0 and variant["serving"] != experiment["serve_as"][0]
+        return ", ".join(words + [variant["serving"]] * unlike)
 
     def delta_label(self, delta: str) -> str:
         """A delta by its two models."""
         pair = self.experiment["deltas"][delta]
         return f"{self.label(pair['base'])} → {self.label(pair['derivative'])}"
+
+
+def lowrank(experiment: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The variants of the delta's top directions that are served in the first form named."""
+    form = {"dtype": experiment["serve_dtype"][0], "serving": experiment["serve_as"][0]}
+    wanted = {"kind": "lowrank", **form}
+    return {
+        name: variant
+        for name, variant in experiment["variants"].items()
+        if wanted.items() <= variant.items()
+    }
 
 
 def shards(experiment: dict[str, Any]) -> list[str]:
@@ -107,7 +130,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
     sampled = [*experiment["references"], *variants]
     pairs = [(benchmark, model) for benchmark in benchmarks for model in sampled]
     adapters = results / "adapters" / experiment["delta"]
-    ranks = sorted({v["rank"] for v in variants.values() if v["kind"] == "lowrank"})
+    kept = {v["rank"]: v["adapter"] for v in lowrank(experiment).values()}
     published = experiment.get("published")
     return Evidence(
         experiment=experiment,
@@ -118,7 +141,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         model_manifests={m: read_json(results / f"models/{m}/manifest.json") for m in models},
         variant_manifests={v: read_json(results / f"variants/{v}/manifest.json") for v in variants},
         fidelity={v: read_json(results / f"variants/{v}/fidelity.json") for v in variants},
-        adapters={rank: read_json(adapters / f"r{rank}/adapter.json") for rank in ranks},
+        adapters={r: read_json(adapters / name / "adapter.json") for r, name in kept.items()},
         metrics=pd.concat(
             [table(results / f"metrics/{b}/{m}.csv", METRICS) for b, m in pairs], ignore_index=True
         ),

@@ -41,6 +41,21 @@ MODULES = {
     "down_proj": PINK,
 }
 OTHER = {"copy": (BLUE, "o", "-"), "keep": (RED, "s", (0, (4, 2)))}
+NULLS = {
+    "energy_kept_gaussian": ("Gaussian noise", (0, (4, 2))),
+    "energy_kept_shuffled": ("entries shuffled", (0, (5, 1.5, 1, 1.5))),
+}
+# Columns of a delta's summary that are drawn by layer -> titles; those it lacks are left out.
+LAYERED = {
+    "relative_frobenius": "‖D‖ / ‖W‖",
+    "sigma_1_ratio": "σ₁(D) / σ₁(W)",
+    "stable_rank": "stable rank",
+    "rank_90": "rank for 90% of ‖D‖²",
+    "energy_above_noise": "energy above noise",
+    "unchanged_bfloat16": "entries equal in bf16",
+    "overlap_left_ratio": "overlap, left",
+    "overlap_right_ratio": "overlap, right",
+}
 DELTAS = (RED, BLUE, GREEN, PINK, GREY)
 
 STYLE = {
@@ -171,12 +186,44 @@ def spectra_by_module(spectrum: pd.DataFrame) -> Figure:
     return figure
 
 
+def by_layer(summary: pd.DataFrame) -> Figure:
+    """Statistics of a delta's matrices against their layer, a panel each and a line a module.
+
+    summary: layer, module and columns of LAYERED; one row a matrix.
+    """
+    modules = _modules(summary)
+    columns = [name for name in LAYERED if name in summary and summary[name].notna().any()]
+    with mpl.rc_context(STYLE):
+        rows = -(-len(columns) // 4)
+        figure = Figure(figsize=(8.6, 2.0 * rows + 0.5), layout="constrained")
+        panels = list(figure.subplots(rows, 4, sharex=True, squeeze=False).flat)
+        for axes, name in zip(panels, columns, strict=False):
+            for module, colour in modules.items():
+                lines = summary[summary["module"] == module].sort_values("layer")
+                axes.plot(
+                    lines["layer"], lines[name], color=colour, linewidth=1.0, marker="o",
+                    markersize=2.5,
+                )  # fmt: skip
+            axes.set_title(LAYERED[name])
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
+        for axes in panels[len(columns) :]:
+            axes.axis("off")
+        handles = [
+            panels[0].plot([], [], color=c, linewidth=2.5, label=m)[0] for m, c in modules.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(modules))
+        figure.supxlabel("layer", fontsize=9)
+    return figure
+
+
 def energy(deltas: dict[str, pd.DataFrame], ranks: Sequence[int]) -> Figure:
     """Share of each delta's squared norm that its top directions hold, against their number.
 
     deltas: label -> spectrum as for `spectra`, with energy_kept_gaussian. Lines are medians over
     matrices, bands run from the lowest to the highest; the dashed line is the median of Gaussian
-    noise in the first delta's shapes. `ranks` are marked.
+    noise in the first delta's shapes, the dash-dotted one of that delta with its entries shuffled
+    (where energy_kept_shuffled is there). `ranks` are marked.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 3.4), layout="constrained")
@@ -187,10 +234,13 @@ def energy(deltas: dict[str, pd.DataFrame], ranks: Sequence[int]) -> Figure:
                 kept, x="rank", y="energy", estimator="median", errorbar=("pi", 100),
                 color=colour, linewidth=1.8, label=label, ax=axes, err_kws={"alpha": 0.14},
             )  # fmt: skip
-        noise = kept_energy(next(iter(deltas.values())), "energy_kept_gaussian")
-        median = noise.groupby("rank")["energy"].median()
-        dashed = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 2))}
-        axes.plot(median.index, median, label="Gaussian noise", **dashed)
+        first = next(iter(deltas.values()))
+        for null, (label, dash) in NULLS.items():
+            if null in first:
+                median = kept_energy(first, null).groupby("rank")["energy"].median()
+                axes.plot(
+                    median.index, median, label=label, color=INK, linewidth=1.1, linestyle=dash
+                )
         for rank in ranks:
             axes.axvline(rank, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
         _rank_axis(axes, ranks)

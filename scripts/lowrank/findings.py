@@ -14,12 +14,6 @@ from lowrank.evidence import Evidence
 
 DASH, TIMES, PLUS_MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
 
-# As they stand in a layer; others follow.
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-# Columns that a delta has where details were asked for -> their heads.
-EQUAL = {"unchanged": "equal", "unchanged_bfloat16": "in bf16"}
-
 
 def cell(text: str = "", under: str = "") -> dict[str, str]:
     """One cell of a table."""
@@ -155,7 +149,7 @@ def results_table(found: Evidence, frame: pd.DataFrame) -> dict[str, Any]:
     for line in frame.to_dict("records"):
         variant = found.experiment["variants"].get(line["model"])
         kind = "" if variant else "reference"
-        here = variant["other"] if variant else "references"
+        here = _block(variant) if variant else ("references",)
         if block not in (None, here):
             kind += " apart"
         block = here
@@ -178,6 +172,13 @@ def results_table(found: Evidence, frame: pd.DataFrame) -> dict[str, Any]:
     return grid(heads, rows, groups, kind="results")
 
 
+def _block(variant: dict[str, Any]) -> tuple[str, ...]:
+    """What the variants that stand together in a table have in common."""
+    if variant["kind"] != "lowrank":
+        return ("controls",)
+    return variant["other"], variant["dtype"], variant["serving"]
+
+
 def anchors_table(found: Evidence, benchmark: str) -> dict[str, Any] | None:
     """Published figures of the sampled models that are not the post's; None if there are none."""
     table = found.published
@@ -194,118 +195,6 @@ def anchors_table(found: Evidence, benchmark: str) -> dict[str, Any] | None:
         rows.append(row(label, votes, fraction(line["value"]), line["source"], line["note"]))
     heads = ["model", "measure", "value", "source", "note"]
     return grid(heads, rows, caption="Published elsewhere", kind="words")
-
-
-def energy_at(spectrum: pd.DataFrame, rank: int) -> float:
-    """Share of the squared norm of all matrices together that their top `rank` directions hold."""
-    energy = spectrum["sigma"].to_numpy(np.float64) ** 2
-    total = energy.sum()
-    top = energy[spectrum["index"].to_numpy() < rank].sum()
-    return float(top / total) if total > 0 else float("nan")
-
-
-def noise_energy_at(spectrum: pd.DataFrame, rank: int) -> float:
-    """What `energy_at` would be were every matrix Gaussian noise of its shape and norm."""
-    total = at_rank = 0.0
-    for _, rows in spectrum.groupby("tensor", sort=False):
-        ordered = rows.sort_values("index")
-        energy = float((ordered["sigma"] ** 2).sum())
-        total += energy
-        at_rank += energy * float(ordered["energy_kept_gaussian"].iloc[min(rank, len(rows)) - 1])
-    return at_rank / total if total > 0 else float("nan")
-
-
-def ranks_of(found: Evidence) -> list[int]:
-    """The ranks kept by the experiment's variants, ascending."""
-    return sorted({variant["rank"] for variant in found.lowrank.values()})
-
-
-def deltas_frame(found: Evidence) -> pd.DataFrame:
-    """summary.parquet of every delta with the energy kept at each rank; what deltas.csv holds."""
-    parts = []
-    for delta, summary in found.summaries.items():
-        grouped = dict(list(found.spectra[delta].groupby("tensor", sort=False)))
-        part = summary.copy()
-        part.insert(0, "delta", delta)
-        for rank in ranks_of(found):
-            part[f"energy_r{rank}"] = [energy_at(grouped[t], rank) for t in part["tensor"]]
-        ratios = ["relative_frobenius", "sigma_1_ratio"]
-        part[ratios] = part[ratios].astype(float)  # null where the base's matrix is zero
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def modules_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """A delta module by module: norm and energy of all layers together, medians over layers."""
-    ranks, spectrum = ranks_of(found), found.spectra[delta]
-    rows = []
-    here = frame[frame["delta"] == delta]
-    there = dict(list(here.groupby("module")))
-    equal = {
-        name: head for name, head in EQUAL.items() if name in here and here[name].notna().any()
-    }
-    order = sorted(there, key=lambda module: (*MODULES, module).index(module))
-    for module in [*order, "all"]:
-        lines = there.get(module, here)
-        pooled = spectrum if module == "all" else spectrum[spectrum["module"] == module]
-        norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
-        shapes = sorted(
-            {f"{r} {TIMES} {c}" for r, c in zip(lines["rows"], lines["columns"], strict=True)}
-        )
-        shape = shapes[0] if len(shapes) == 1 else ""
-        medians = lines[["relative_frobenius", "stable_rank"]].median()
-        cells = [module, str(len(lines)), shape, size(norm), size(lines["sigma_1"].max())]
-        cells += [percent(energy_at(pooled, rank)) for rank in ranks]
-        cells += [*map(size, medians), str(int(lines["rank_90"].median()))]
-        cells += [str(int(lines["rank_above_noise"].median()))]
-        cells += [percent(lines[name].median()) for name in equal]
-        rows.append(row(*cells, kind="total" if module == "all" else ""))
-    heads = [
-        "module",
-        "matrices",
-        "shape",
-        "‖D‖",
-        "σ₁",
-        *(f"r = {rank}" for rank in ranks),
-        "‖D‖ / ‖W‖",
-        "stable rank",
-        "rank for 90%",
-        "above noise",
-        *equal.values(),
-    ]
-    groups = [
-        ("", 3),
-        ("together", 2),
-        ("share of ‖D‖² kept", len(ranks)),
-        ("median matrix", 4 + len(equal)),
-    ]
-    return grid(heads, rows, groups)
-
-
-def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """A delta matrix by matrix."""
-    ranks = ranks_of(found)
-    rows = [
-        row(
-            line["tensor"].removeprefix("model.").removesuffix(".weight"), size(line["frobenius"]),
-            size(line["relative_frobenius"]), size(line["sigma_1"]), size(line["sigma_1_ratio"]),
-            size(line["stable_rank"]), size(line["entropy_rank"]),
-            *(str(int(line[f"rank_{share}"])) for share in (50, 90, 99)),
-            *(str(int(line[name])) for name in ("rank_above_noise", "optimal_rank")),
-            *(percent(line[f"energy_r{rank}"]) for rank in ranks),
-        )
-        for line in frame[frame["delta"] == delta].to_dict("records")
-    ]  # fmt: skip
-    heads = ["matrix", "‖D‖", "‖D‖ / ‖W‖", "σ₁(D)", "σ₁(D) / σ₁(W)", "stable rank", "entropy rank",
-             "50%", "90%", "99%", "noise", "optimal",
-             *(f"r = {rank}" for rank in ranks)]  # fmt: skip
-    groups = [
-        ("", 7),
-        ("rank for a share of ‖D‖²", 3),
-        ("rank above", 2),
-        ("share of ‖D‖² kept", len(ranks)),
-    ]
-    return grid(heads, rows, groups)
 
 
 def accuracy_points(
@@ -340,9 +229,10 @@ def fidelity_frame(found: Evidence) -> pd.DataFrame:
     rows = []
     for name, content in found.fidelity.items():
         for scope, numbers in {"all": content["all"], **content["roles"]}.items():
-            variant = {"variant": name, "label": found.label(name)}
-            variant["other"] = found.experiment["variants"][name]["other"]
-            rows.append({**variant, "dtype": content["dtype"], "scope": scope, **numbers})
+            made = found.experiment["variants"][name]
+            place = {"variant": name, "label": found.label(name)}
+            place |= {key: made[key] for key in ("kind", "rank", "other", "dtype", "serving")}
+            rows.append({**place, "scope": scope, **numbers})
     frame = pd.DataFrame(rows)
     numbers = ["relative_error", "left_at_base", "cosine"]
     frame[numbers] = frame[numbers].astype(float)  # null where no change was meant

@@ -10,7 +10,7 @@ def figures(benchmarks: Iterable[str], deltas: Iterable[str]) -> list[str]:
     """Names of the figures, without suffix, in the order of the page."""
     stems = [f"accuracy-by-rank-{benchmark}" for benchmark in benchmarks]
     for delta in deltas:
-        stems += [f"spectrum-{delta}", f"spectrum-modules-{delta}"]
+        stems += [f"spectrum-{delta}", f"spectrum-modules-{delta}", f"layers-{delta}"]
     return [*stems, "energy", "fidelity"]
 
 

@@ -4,18 +4,9 @@ import numpy as np
 import pandas as pd
 
 from lowrank import verdicts
+from lowrank.deltas import energy_at, null_energy_at, ranks_of
 from lowrank.evidence import Evidence
-from lowrank.findings import (
-    PLUS_MINUS,
-    TIMES,
-    energy_at,
-    fraction,
-    listed,
-    measure,
-    noise_energy_at,
-    percent,
-    ranks_of,
-)
+from lowrank.findings import PLUS_MINUS, TIMES, fraction, listed, measure, percent
 
 OTHERS = "embeddings, head and norms"
 
@@ -32,8 +23,24 @@ BY_MODULE = "The normalised singular values again, module by module, coloured by
 ENERGY = (
     "Share of each delta's squared norm that its top r directions hold. Lines: the median matrix;"
     " bands: from the lowest to the highest matrix; dashed: Gaussian noise in the same shapes;"
-    " dotted: the ranks that were kept."
+    " dash-dotted: the first delta with its entries shuffled, where that was asked for; dotted: the"
+    " ranks that were kept."
 )
+BY_LAYER = (
+    "What training changed, layer by layer, a line a module. Overlap: how much of the leading"
+    " singular directions of D lies in those of W, over what unrelated directions would (1)."
+)
+CONTROLS = {
+    "other": "rank 0 with all else copied",
+    "biases": "rank 0 with all else kept, so the projections' biases alone",
+    "random": "the same singular values in random directions",
+    "bottom": "the delta's weakest directions",
+    "rescaled": "the top directions scaled up to the norm of the whole delta",
+}
+SERVING = {
+    "merged": "merged into the weights",
+    "adapter": "kept apart as an adapter on a checkpoint that has everything else",
+}
 FIDELITY = "What became of the change meant for the projections when the variant was stored."
 
 
@@ -56,11 +63,16 @@ def asked(found: Evidence) -> list[str]:
         f"How much of what training changed between {base} and {derivative} is low-rank, and does"
         " the model keep its reasoning when only that part is kept?"
     )
+    controls = [CONTROLS[kind] for kind in experiment["controls"]]
+    ways_to_serve = listed([SERVING[way] for way in experiment["serve_as"]])
     return [
         question,
         f"Every projection matrix of {derivative} minus that of {base} was factored, D = U S V, and"
         f" cut to its top {listed(ranks)} directions; that was added back to {base}, biases"
-        f" from {derivative}, {OTHERS} {ways}, stored as {experiment['serve_dtype']}. Each model"
+        f" from {derivative}, {OTHERS} {ways}, {ways_to_serve}, stored as"
+        f" {listed(experiment['serve_dtype'])}."
+        + (f" Controls: {'; '.join(controls)}." if controls else "")
+        + " Each model"
         f" answered every problem of {benchmarks} {experiment['samples']} times at temperature"
         f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}. Read are the mean accuracy"
         f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
@@ -117,9 +129,9 @@ def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
 
 def served(found: Evidence) -> list[str]:
     """How much of the meant change the cast to the served dtype left."""
-    dtype = found.experiment["serve_dtype"]
+    dtypes = listed(found.experiment["serve_dtype"])
     return [
-        f"A variant is stored as {dtype}. Where an update is smaller than half a step of that"
+        f"A variant is stored as {dtypes}. Where an update is smaller than half a step of that"
         " format, the stored weight stays at the base's value and the update is lost. What was"
         " stored is therefore compared with what was meant, weight by weight: the relative error of"
         " (stored minus base) against the meant change, the share of changed entries that the cast"
@@ -158,14 +170,21 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
         else:
             said.append(f"No matrix changed from {found.delta_label(name)}.")
     if shares:
-        noise = percent(noise_energy_at(found.spectra[order[len(said)]], lowest))
+        spectrum = found.spectra[order[len(said)]]
+        nulls = (
+            f"of noise in those shapes they would hold {percent(null_energy_at(spectrum, lowest))}"
+        )
+        if "energy_kept_shuffled" in spectrum:
+            share = null_energy_at(spectrum, lowest, "energy_kept_shuffled")
+            nulls += f", of the same entries shuffled {percent(share)}"
         said.append(
             f"The top {lowest} directions of every matrix hold {', and '.join(shares)}, by squared"
-            f" norm; of noise in those shapes they would hold {noise}."
+            f" norm; {nulls}."
         )
     for benchmark in experiment["benchmarks"]:
         reached = _accuracy(found, benchmark)
         said.append(f"{reached} {verdicts.sentence(found, frames['comparisons'], benchmark)}")
+        said += verdicts.controls(found, frames["comparisons"], benchmark, ("other",))
     return said
 
 

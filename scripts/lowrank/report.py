@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lowrank import appendix, findings, prose, verdicts
+from lowrank import appendix, deltas, findings, prose, verdicts
 from lowrank.evaluation import write_numbers
 from lowrank.evidence import Evidence, gather, read_experiment
 from lowrank.files import whole_file
@@ -62,7 +62,7 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
         "results": pd.concat(results, ignore_index=True),
         "metrics": found.metrics,
         "comparisons": verdicts.comparisons_frame(found),
-        "deltas": findings.deltas_frame(found),
+        "deltas": deltas.deltas_frame(found),
         "fidelity": findings.fidelity_frame(found),
     }
 
@@ -82,10 +82,12 @@ def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dic
     for delta, spectrum in found.spectra.items():
         made[f"spectrum-{delta}"] = figures.spectra(spectrum)
         made[f"spectrum-modules-{delta}"] = figures.spectra_by_module(spectrum)
+        matrices = frames["deltas"][frames["deltas"]["delta"] == delta]
+        made[f"layers-{delta}"] = figures.by_layer(matrices)
     # The delta in question first, in the colour that stands out.
     order = sorted(experiment["deltas"], key=lambda delta: delta != experiment["delta"])
-    deltas = {found.delta_label(delta): found.spectra[delta] for delta in order}
-    made["energy"] = figures.energy(deltas, findings.ranks_of(found))
+    spectra = {found.delta_label(delta): found.spectra[delta] for delta in order}
+    made["energy"] = figures.energy(spectra, deltas.ranks_of(found))
     stored = frames["fidelity"]
     made["fidelity"] = figures.fidelity(stored[stored["scope"] == "projection"])
     inline = {}
@@ -117,13 +119,15 @@ def _content(
         }
         for name in experiment["benchmarks"]
     ]
-    deltas = [
+    shown = [
         {
             "label": found.delta_label(delta),
             "spectrum": figure(f"spectrum-{delta}", prose.SPECTRUM),
             "by_module": figure(f"spectrum-modules-{delta}", prose.BY_MODULE),
-            "modules": findings.modules_table(found, delta, frames["deltas"]),
-            "matrices": findings.matrices_table(found, delta, frames["deltas"]),
+            "by_layer": figure(f"layers-{delta}", prose.BY_LAYER),
+            "modules": deltas.grouped_table(found, delta, frames["deltas"], "module"),
+            "layers": deltas.grouped_table(found, delta, frames["deltas"], "layer"),
+            "matrices": deltas.matrices_table(found, delta, frames["deltas"]),
         }
         for delta in experiment["deltas"]
     ]
@@ -136,7 +140,7 @@ def _content(
         "uncertainty": prose.uncertainty(found, frames),
         "verdicts": verdicts.shown(found, frames["comparisons"]),
         "changed": prose.changed(found, frames["deltas"]),
-        "deltas": deltas,
+        "deltas": shown,
         "energy": figure("energy", prose.ENERGY),
         "served": prose.served(found),
         "fidelity": {

@@ -1,6 +1,6 @@
 """What the paired comparisons say of the variants: the box of answers, in tables and sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,14 @@ from lowrank.comparisons import compare, headline, hypothesis_box, verdict
 from lowrank.evidence import Evidence
 from lowrank.findings import DASH, cell, grid, listed, percent, published_value, row
 
+# The controls, as a sentence on one begins.
+KINDS = {
+    "other": "Everything of the derivative but the change of its projections",
+    "biases": "The projections' biases alone",
+    "random": "Random directions of the same size",
+    "bottom": "The weakest directions instead of the top ones",
+    "rescaled": "The top directions at the size of the whole delta",
+}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -65,7 +73,11 @@ def shown(found: Evidence, comparisons: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 "label": entry.get("label", benchmark),
                 "box": box_table(found, here),
-                "said": [*gain(found, here), *published(found, comparisons, benchmark)],
+                "said": [
+                    *gain(found, here),
+                    *controls(found, comparisons, benchmark),
+                    *published(found, comparisons, benchmark),
+                ],
                 "every": every_table(here),
             }
         )
@@ -178,6 +190,28 @@ def gain(found: Evidence, here: pd.DataFrame) -> list[str]:
         f" (difference {points(line['difference'])}, 95% interval {bounds};"
         f" p {chance(line['p_holm'])})."
     ]
+
+
+def controls(
+    found: Evidence, comparisons: pd.DataFrame, benchmark: str, kinds: Container[str] = KINDS
+) -> list[str]:
+    """How each control of these kinds fares against base and derivative, a sentence each."""
+    experiment = found.experiment
+    here = labelled(found, comparisons, benchmark)
+    means = here[here["metric"] == "mean"].set_index(["model", "reference"])
+    said = []
+    for name, variant in found.controls.items():
+        if variant["kind"] not in kinds:
+            continue
+        label = found.label(name)
+        above, below = (
+            means.loc[label, found.label(experiment[side])] for side in ("derivative", "base")
+        )
+        said.append(
+            f"{KINDS[variant['kind']]} ({label}): mean accuracy {above['value']:.3f},"
+            f" {above['verdict']} and {below['verdict']}."
+        )
+    return said
 
 
 def published(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> list[str]:

@@ -21,10 +21,13 @@ rule delta_svd:
     resources:
         mem_mb=4000,
         runtime=lambda w, attempt: 60 * attempt,
+        gpu=int(experiment.config["delta_device"] == "cuda"),
     params:
         code=code_digest("scripts/delta_svd.py"),
-        leave_out=lambda w: experiment.leave_out_flags(w.delta),
+        flags=lambda w: experiment.delta_flags(w.delta),
+        device=experiment.config["delta_device"],
     shell:
         "python scripts/delta_svd.py --base $(dirname {input.base})"
-        " --derivative $(dirname {input.derivative}) {params.leave_out}"
-        " --threads {threads} --output $(dirname {output.manifest}) &> {log}"
+        " --derivative $(dirname {input.derivative}) {params.flags}"
+        " --device {params.device} --threads {threads}"
+        " --output $(dirname {output.manifest}) &> {log}"

@@ -29,7 +29,7 @@ rule report:
                 labels={"shows": figure.replace("-", " by "), "of": delta},
             )
             for delta in experiment.deltas
-            for figure in ("spectrum", "spectrum-modules")
+            for figure in ("spectrum", "spectrum-modules", "layers")
         ],
         energy=report(
             "results/{experiment}/report/figures/energy.svg",

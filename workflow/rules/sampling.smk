@@ -5,6 +5,7 @@ rule sample:
     """The completions `first..last` of every problem by one model, sampled with vLLM."""
     input:
         model=lambda w: experiment.manifest(w.model),
+        adapter=lambda w: experiment.beside(w.model),
         tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
         problems="results/{experiment}/benchmarks/{benchmark}.parquet",
     output:
@@ -24,7 +25,7 @@ rule sample:
     params:
         code=code_digest("scripts/sample.py"),
         pool=lambda w: experiment.shard_flags(w.shard),
-        settings=lambda w: experiment.sampling_flags(),
+        settings=lambda w: experiment.sampling_flags(w.model),
     shell:
         "python scripts/sample.py --model $(dirname {input.model})"
         " --tokenizer $(dirname {input.tokenizer}) --problems {input.problems}"

@@ -2,19 +2,19 @@
 
 
 rule build_adapter:
-    """The top `rank` directions of a delta as a PEFT adapter."""
+    """A delta cut to a rank as a PEFT adapter: r16 its top directions, or a control."""
     input:
         delta="results/{experiment}/delta/{delta}/manifest.json",
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
     output:
-        adapter="results/{experiment}/adapters/{delta}/r{rank}/adapter_model.safetensors",
-        config="results/{experiment}/adapters/{delta}/r{rank}/adapter_config.json",
-        ranks="results/{experiment}/adapters/{delta}/r{rank}/adapter.json",
+        adapter="results/{experiment}/adapters/{delta}/{adapter}/adapter_model.safetensors",
+        config="results/{experiment}/adapters/{delta}/{adapter}/adapter_config.json",
+        ranks="results/{experiment}/adapters/{delta}/{adapter}/adapter.json",
     log:
-        "results/{experiment}/logs/adapters/{delta}-r{rank}.log",
+        "results/{experiment}/logs/adapters/{delta}-{adapter}.log",
     benchmark:
-        "results/{experiment}/timings/adapters/{delta}-r{rank}.tsv"
+        "results/{experiment}/timings/adapters/{delta}-{adapter}.tsv"
     conda:
         "../../envs/delta.yaml"
     threads: 2
@@ -23,10 +23,11 @@ rule build_adapter:
         runtime=lambda w, attempt: 30 * attempt,
     params:
         code=code_digest("scripts/build_adapter.py"),
+        flags=lambda w: experiment.adapter_flags(w.adapter),
     shell:
         "python scripts/build_adapter.py --delta $(dirname {input.delta})"
         " --base $(dirname {input.base}) --derivative $(dirname {input.derivative})"
-        " --rank {wildcards.rank} --threads {threads} --output $(dirname {output.adapter}) &> {log}"
+        " {params.flags} --threads {threads} --output $(dirname {output.adapter}) &> {log}"
 
 
 rule build_variant:
@@ -51,11 +52,9 @@ rule build_variant:
         runtime=lambda w, attempt: 30 * attempt,
     params:
         code=code_digest("scripts/build_variant.py"),
-        other=lambda w: experiment.variants[w.variant].other,
-        dtype=experiment.subject["serve_dtype"],
-        leave_out=experiment.leave_out_flags(experiment.subject["delta"]),
+        flags=lambda w: experiment.variant_flags(w.variant),
     shell:
         "python scripts/build_variant.py --base $(dirname {input.base})"
-        " --derivative $(dirname {input.derivative}) --adapter $(dirname {input.adapter})"
-        " --other {params.other} --dtype {params.dtype} --tokenizer $(dirname {input.tokenizer})"
-        " {params.leave_out} --output $(dirname {output.manifest}) &> {log}"
+        " --derivative $(dirname {input.derivative}) {params.flags}"
+        " --tokenizer $(dirname {input.tokenizer}) --threads {threads}"
+        " --output $(dirname {output.manifest}) &> {log}"

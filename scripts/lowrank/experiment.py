@@ -1,0 +1,254 @@
+"""An experiment, resolved: which models, variants, benchmarks and shards, where their files are.
+
+What the rules ask for: paths of inputs and the flags of every program. lowrank.configuration makes
+one from config.yaml and experiments/<experiment>.yaml.
+"""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lowrank.digest import source_digest
+from lowrank.lora_ranks import VLLM_RANKS
+
+# Controls of rank 0, and where their embeddings, head and norms come from.
+WITHOUT_DELTA = {"other": "copy", "biases": "keep"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model made from the base and a part of the delta."""
+
+    kind: str  # lowrank, or the control that it is: other | biases | random | bottom | rescaled
+    rank: int
+    other: str  # where embeddings, head and norms come from: copy | keep
+    dtype: str  # bfloat16 | float16 | float32
+    serving: str  # merged | adapter
+
+    @property
+    def name(self) -> str:
+        """r16-copy; what is not as in the post is named too: bottom-r16-copy-float32-adapter."""
+        control = "" if self.kind in ("lowrank", *WITHOUT_DELTA) else f"{self.kind}-"
+        dtype = "" if self.dtype == "bfloat16" else f"-{self.dtype}"
+        serving = "" if self.serving == "merged" else f"-{self.serving}"
+        return f"{control}r{self.rank}-{self.other}{dtype}{serving}"
+
+    @property
+    def adapter(self) -> str | None:
+        """Name of its adapter; filled up with zeros if vLLM serves it and lists no such rank."""
+        if self.rank == 0:
+            return None
+        control = "" if self.kind == "lowrank" else f"{self.kind}-"
+        padded = self.serving == "adapter" and self.rank not in VLLM_RANKS
+        return f"{control}r{self.rank}{'-padded' * padded}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything the workflow needs to know, resolved; see config.yaml and experiments/."""
+
+    name: str
+    config: dict[str, Any]  # config.yaml's keys
+    subject: dict[str, Any]  # the experiment file's keys
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Checkpoints to fetch, by name."""
+        return self.subject["models"]
+
+    @property
+    def deltas(self) -> dict[str, dict[str, Any]]:
+        """Pairs whose difference is factored, by name."""
+        return self.subject["deltas"]
+
+    @property
+    def benchmarks(self) -> dict[str, dict[str, Any]]:
+        """Problem sets, by name."""
+        return self.subject["benchmarks"]
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling settings, shared by all models."""
+        return self.subject["sampling"]
+
+    @property
+    def base(self) -> str:
+        """The model the variants start from."""
+        return self.deltas[self.subject["delta"]]["base"]
+
+    @property
+    def derivative(self) -> str:
+        """The model whose training is cut to its top directions."""
+        return self.deltas[self.subject["delta"]]["derivative"]
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """Every variant, by name: the post's in the order of its tables, then the controls."""
+        config, made = self.config, []
+        for kind in ("lowrank", *config["controls"]):
+            # Without a delta there is nothing to keep apart from the weights.
+            for serving in ["merged"] if kind in WITHOUT_DELTA else config["serve_as"]:
+                for dtype in config["serve_dtype"]:
+                    others = [WITHOUT_DELTA[kind]] if kind in WITHOUT_DELTA else config["other"]
+                    for other in others:
+                        for rank in [0] if kind in WITHOUT_DELTA else config["ranks"]:
+                            made.append(Variant(kind, rank, other, dtype, serving))
+        return {variant.name: variant for variant in made}
+
+    @property
+    def sampled(self) -> list[str]:
+        """Every model that is sampled: the references, then the variants."""
+        return [*self.subject["references"], *self.variants]
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of the pool's shards, `first-last` sample of every problem, both inclusive."""
+        size = self.subject["samples_per_shard"]
+        starts = range(0, self.config["samples"], size)
+        return [f"{start:04d}-{start + size - 1:04d}" for start in starts]
+
+    def model_folder(self, model: str) -> str:
+        """Folder of a checkpoint: a variant's or a fetched model's."""
+        kind = "variants" if model in self.variants else "models"
+        return f"results/{self.name}/{kind}/{model}"
+
+    def manifest(self, model: str) -> str:
+        """The file that stands for a checkpoint in the rules' inputs."""
+        return f"{self.model_folder(model)}/manifest.json"
+
+    @property
+    def adapters(self) -> dict[str, Variant]:
+        """Every adapter by name, with a variant that it is made for."""
+        return {v.adapter: v for v in self.variants.values() if v.adapter}
+
+    def adapter(self, variant: str) -> list[str]:
+        """The file that stands for the adapter of a variant; none if its rank is 0."""
+        name = self.variants[variant].adapter
+        folder = f"results/{self.name}/adapters/{self.subject['delta']}"
+        return [f"{folder}/{name}/adapter.json"] if name else []
+
+    def beside(self, model: str) -> list[str]:
+        """The adapter that is served unmerged on a model; none for most."""
+        unmerged = model in self.variants and self.variants[model].serving == "adapter"
+        return self.adapter(model) if unmerged else []
+
+    def samples(self, benchmark: str, model: str) -> list[str]:
+        """The pool of a model on a benchmark, shard by shard."""
+        folder = f"results/{self.name}/samples/{benchmark}/{model}"
+        return [f"{folder}/{shard}.parquet" for shard in self.shards]
+
+    def evidence(self) -> list[str]:
+        """Every file that the report reads: what each phase says of what it made."""
+        results = f"results/{self.name}"
+        pairs = [(benchmark, model) for benchmark in self.benchmarks for model in self.sampled]
+        shards = [path for pair in pairs for path in self.samples(*pair)]
+        return [
+            *(f"{results}/metrics/{benchmark}/{model}.csv" for benchmark, model in pairs),
+            *(f"{results}/grades/{benchmark}/{model}.parquet" for benchmark, model in pairs),
+            *shards,
+            *(shard.removesuffix("parquet") + "json" for shard in shards),
+            *(f"{results}/benchmarks/{benchmark}.parquet" for benchmark in self.benchmarks),
+            *(
+                f"{results}/delta/{delta}/{name}"
+                for delta in self.deltas
+                for name in ("manifest.json", "spectrum.parquet", "summary.parquet")
+            ),
+            *dict.fromkeys(path for variant in self.variants for path in self.adapter(variant)),
+            *(f"{self.model_folder(variant)}/fidelity.json" for variant in self.variants),
+            *(self.manifest(model) for model in [*self.models, *self.variants]),
+        ]
+
+    def source_content(self, group: str, name: str) -> str:
+        """What identifies a source's content: a digest of a local one, a hub's revision."""
+        source = self.subject[group][name]
+        return source_digest(source["path"]) if "path" in source else source["revision"]
+
+    def source_flags(self, group: str, name: str) -> str:
+        """fetch_model.py's or fetch_benchmark.py's flags for a source."""
+        source = self.subject[group][name]
+        keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column")
+        return flags({key: source[key] for key in keys if key in source})
+
+    def leave_out_flags(self, delta: str) -> str:
+        """The tensors that a delta leaves out by configuration."""
+        return flags({"leave_out": self.deltas[delta].get("leave_out", [])})
+
+    def delta_flags(self, delta: str) -> str:
+        """delta_svd.py's flags."""
+        details = ["--details"] if self.config["details"] else []
+        return " ".join([*details, self.leave_out_flags(delta)])
+
+    def adapter_flags(self, adapter: str) -> str:
+        """build_adapter.py's flags."""
+        made = self.adapters[adapter]
+        settings: dict[str, Any] = {"rank": made.rank}
+        if made.kind in ("random", "bottom"):
+            settings["directions"] = made.kind
+        if made.kind == "random":
+            settings["seed"] = self.config["seed"]
+        switches = ["--rescale"] * (made.kind == "rescaled")
+        switches += ["--pad-rank"] * adapter.endswith("-padded")
+        return " ".join([flags(settings), *switches])
+
+    def variant_flags(self, variant: str) -> str:
+        """build_variant.py's flags."""
+        made = self.variants[variant]
+        adapter = [str(Path(path).parent) for path in self.adapter(variant)]
+        settings = {"adapter": adapter, "other": made.other, "dtype": made.dtype}
+        switches = ["--carrier"] * (made.serving == "adapter")
+        left_out = self.leave_out_flags(self.subject["delta"])
+        return " ".join([flags(settings), *switches, left_out])
+
+    def shard_flags(self, shard: str) -> str:
+        """Which samples of every problem a shard holds."""
+        first, last = map(int, shard.split("-"))
+        return flags({"first": first, "count": last - first + 1})
+
+    def sampling_flags(self, model: str) -> str:
+        """sample.py's flags for a model; what a job may use is left out."""
+        resources = {"threads", "mem_mb", "runtime"}
+        settings = {key: value for key, value in self.sampling.items() if key not in resources}
+        if model in self.variants:
+            settings["dtype"] = self.variants[model].dtype
+        adapter = [str(Path(path).parent) for path in self.beside(model)]
+        return flags({"seed": self.config["seed"], **settings, "adapter": adapter})
+
+    def grading_flags(self, benchmark: str) -> str:
+        """grade.py's flags."""
+        answer_type = self.benchmarks[benchmark]["answer_type"]
+        return flags({"answer_type": answer_type, **self.subject["grading"]})
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a sampling job asks for: one where the device is cuda, else none."""
+        return int(self.sampling["device"] == "cuda")
+
+    def description(self) -> str:
+        """All of it as JSON, for the report and for the record."""
+        variants = {
+            name: {**asdict(variant), "adapter": variant.adapter}
+            for name, variant in self.variants.items()
+        }
+        resolved = {
+            "name": self.name,
+            **self.subject,
+            "base": self.base,
+            "derivative": self.derivative,
+            "variants": variants,
+            **{key: value for key, value in self.config.items() if key != "experiment"},
+        }
+        return json.dumps(resolved, ensure_ascii=False)
+
+
+def flags(values: dict[str, Any]) -> str:
+    """Keys and values as quoted command-line flags; None and [] are left out."""
+    words: list[str] = []
+    for key, value in values.items():
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, list):
+            words += [flag, *map(str, value)] if value else []
+        elif value is not None:
+            words.append(f"{flag}={value}")
+    return shlex.join(words)
