@@ -93,6 +93,17 @@ def test_the_rule_of_the_post_is_its_regular_expression(parts):
         *[(text, "10000") for text in ("10000", "10,000", "10{,}000", r"10\,000", r"10,\!000")],
         *[(text, "10000") for text in (r"10\ 000", "10 000", "10~000", "10\u202f000", "10'000")],
         *[(text, "10000") for text in (r"10\text{,}000", r"10{\,}000", r"10\;000", "10,000.00")],
+        *[(text, "10000") for text in (r"10,\! 000", r"10,\!\!000", r"10{,\!}000", "10\u2019000")],
+        *[
+            (text, "10000")
+            for text in (r"10\mathpunct{,}000", r"10\mbox{,}000", "\uff11\uff10\uff0c000")
+        ],
+        *[
+            (text, "25")
+            for text in (r"\quad 25 \quad", r"\ 25", r"\underline{25}", "\uff0825\uff09")
+        ],
+        *[(text, "25") for text in (r"\text{Answer: } 025", r"\text{The sum is }25", r"(C)\ 25")],
+        *[(text, "25") for text in (r"25\,\mathrm{m}", r"\textbf{(C) } 25", r"25\mathrm{s}")],
         *[(text, "-7") for text in ("-7", "- 7", "\u22127", "-007")],
         *[(text, "0") for text in ("0", "000", "-0", "0.0")],
         ("1{,}234{,}567", "1234567"),
@@ -108,6 +119,7 @@ def test_integers_in_every_dress(answer, number):
     [
         *["3.25", "", "12,34", "1,0000", "1, 000", "1 2", "699, 700", r"699 \text{ or } 700"],
         *[r"25\%", r"\frac{50}{2}", "2^{10}", "25x", r"25\pi", "1011_2", r"5\text{ million}"],
+        *[r"100,\ 200", r"100,\;200", r"10\hspace{0.1em}000", r"\text{at most } 25", "(A)25"],
         *["5 million", "1.000.000", "x^2=25", "25!", "1e3", r"25 \pmod{100}", "--5", "five"],
         *["\u0663.\u0662\u0665", "\u221e", ".25", "5\u00b2", "2x = 50", "\x00"],
     ],
@@ -117,7 +129,15 @@ def test_what_is_no_integer_stays_none(answer):
 
 
 def test_the_right_side_of_an_equation_is_read_on_request():
-    for text in ("x = 25", "m+n = 25", r"\angle ABC = 25^\circ", "|AB|=25", "a_1 + b_{12} = 25"):
+    for text in (
+        "x = 25",
+        "m+n = 25",
+        r"\angle ABC = 25^\circ",
+        "|AB|=25",
+        "a_1 + b_{12} = 25",
+        "m+n=9+16=25",
+        "=25",
+    ):
         assert integer(text, equation=True) == "25"
         assert integer(text) is None
 
@@ -126,6 +146,12 @@ def test_the_right_side_of_an_equation_is_read_on_request():
 def test_thousands_marks_change_nothing(number):
     for mark in ("", ",", "{,}", r"\,", r"\!", " "):
         assert integer(f"{number:,}".replace(",", mark)) == str(number)
+
+
+def test_what_means_the_same_is_tidied_alike():
+    assert tidy(r"2\mathrm{e}^{\mathrm{i}\pi}") == tidy(r"2e^{i\pi}")
+    assert tidy(r"\varnothing") == tidy(r"\emptyset")
+    assert tidy("\uff081\uff0c2\uff09") == "(1,2)"
 
 
 @given(st.text(max_size=60))

@@ -126,11 +126,13 @@ RULES = {"last": last_complete, "post": post_rule}
 _SPACES = re.compile(r"\s+")
 _DELIMITERS = [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")]
 _STYLE = re.compile(r"\\(?:displaystyle|textstyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])")
+_UPRIGHT = re.compile(r"\\mathrm\{([ei])\}")
 
 
 def plain_characters(text: str) -> str:
-    """Digits of any script as 0-9, every minus sign as -, every space as a space, no invisible
-    formatting (zero-width, direction marks). The logical order of the characters is kept."""
+    """Digits of any script as 0-9, full-width forms as their ASCII twins, every minus sign as -,
+    every space as a space, no invisible formatting (zero-width, direction marks). The logical
+    order of the characters is kept."""
     if text.isascii():
         return text
     out = []
@@ -143,17 +145,20 @@ def plain_characters(text: str) -> str:
             case "Cf":
                 pass
             case _:
-                out.append("-" if character in "−﹣－" else character)  # noqa: RUF001
+                if "\uff01" <= character <= "\uff5e":
+                    character = chr(ord(character) - 0xFEE0)
+                out.append("-" if character in "−﹣" else character)  # noqa: RUF001
     return "".join(out)
 
 
 def tidy(answer: str) -> str:
     r"""An answer without what never changes its meaning: outer $..$, \(..\), **..**, a trailing
-    period, repeated white space, \left and \right, style commands."""
+    period, repeated white space, \left and \right, style commands, an upright e or i."""
     text = plain_characters(answer)
     while True:
         before = text
-        text = _SPACES.sub(" ", _STYLE.sub("", text)).strip().removesuffix("\\ ").strip()
+        text = _UPRIGHT.sub(r"\1", _STYLE.sub("", text)).replace(r"\varnothing", r"\emptyset")
+        text = _SPACES.sub(" ", text).strip().removesuffix("\\ ").strip()
         if text.endswith(".") and not text.endswith(".."):
             text = text[:-1]
         for opening, closing in _DELIMITERS:
@@ -181,24 +186,29 @@ _GAP = r"(?:\s|~|\\[,;:! ]|\\q?quad|\\thinspace|\\hspace\{[^{}]*\})*"
 _EXPONENT = r"(?:\^\{?[23]\}?)?"
 _SUFFIX = re.compile(
     rf"{_GAP}(?:(?P<text>{_TEXT}\{{(?P<words>[^{{}}]*)\}}){_EXPONENT}|{_UNIT_WORDS}{_EXPONENT}"
-    rf"|\^\{{?\\circ\}}?|°|\\degree|\\(?:text)?dollar|\.|\\\\?){_GAP}$"
+    rf"|\^\{{?\\circ\}}?|°|\\degree|\\(?:text)?dollar|\\q?quad|\.|\\\\?){_GAP}$"
 )
+# A currency; the letter of a choice; "answer: ", "The area is ".
 _PREFIX = re.compile(
-    rf"^{_GAP}(?:\\?\$|\\text\{{\\?\$\}}|£|€|\\(?:text|textbf|mathrm|mathbf)\{{\s*\(?[A-E]\)?[:.]?"
-    rf"\s*\}}){_GAP}"
+    rf"^{_GAP}(?:\\?\$|\\text\{{\\?\$\}}|£|€|\([A-E]\)(?=\\|\s)"
+    r"|\\(?:text|textbf|mathrm|mathbf)\{\s*\(?[A-E]\)?[:.]?\s*\}"
+    rf"|{_TEXT}\{{[A-Za-z ]{{0,60}}(?:[:=]|\b(?:is|are))\s*\}})?{_GAP}"
 )
 _WRAPPER = re.compile(
-    rf"^(?:{_TEXT}|\\boldsymbol|\\bm|\\mathsf|\\mathtt|\\(?:boxed|fbox|framebox)|\\color\{{\w+\}}"
-    r"|\\textcolor\{\w+\})?\{(?P<inner>[^{}]*)\}$"
+    rf"^(?:{_TEXT}|\\boldsymbol|\\bm|\\mathsf|\\mathtt|\\underline|\\(?:boxed|fbox|framebox)"
+    r"|\\color\{\w+\}|\\textcolor\{\w+\})?\{(?P<inner>[^{}]*)\}$"
 )
 # Possessive throughout: what is not the left side of an equation is seen to be none in one pass.
 _LEFT_SIDE = re.compile(
     r"[\s+|()\-]*+(?:\\?[A-Za-z]++(?:_(?:\{\w{1,9}\}|\w))?+[\s+|()\-]*+){1,9}+(?:=|\\equiv)"
 )
+_SUM = re.compile(r"(?:[\d\s+*/().\-]|\\(?:cdot|times)(?![A-Za-z]))*+=")
 # 10,000 as 10,000  10{,}000  10\,000  10,\!000  10\text{,}000  10 000  10'000
-# ("10, 000" with a plain comma and a space is two numbers).
+# (10, 000 and 10,\ 000, a comma and a wide space, are two numbers).
 _THOUSANDS = (
-    r"(?:\s|(?:\\[!,;: ]|,|\{\\?,\}|~|\\thinspace|'|\\text\{,\}|\\mathord\{,\}|\{ \}){1,3})"
+    r"(?:\s|~|'|’|\\[;: ]|\\thinspace|(?:\\[!,]\s?){1,3}"  # noqa: RUF001
+    r"|(?:\\,)?(?:,|\{(?:\\[!,;: ]|[, ]){1,3}\}|\\(?:mbox|text\w{0,6}|math[a-z]{2,5})\{\\?,\})"
+    r"(?:\\[!,]\s?){0,2})"
 )
 _WHOLE = r"(?:\d+|\d{1,3}(?:" + _THOUSANDS + r"\d{3})+)"
 _INTEGER = re.compile(rf"(?P<sign>[+-]?)\s*(?P<digits>{_WHOLE})(?:\.0*)?")
@@ -216,7 +226,7 @@ def integer(answer: str, equation: bool = False) -> str | None:
     Read through: leading zeros, thousands marks in every LaTeX form, a final .0, units (\text{ cm},
     ^\circ, degrees, \$), trailing periods, styles and groups around the number. Not evaluated:
     fractions, powers, percentages, lists, several numbers, 3.25.
-    equation: also read the right side of "m + n = 25".
+    equation: also read the right side of "m + n = 25" and of "m + n = 9 + 16 = 25".
     """
     digits = answer.strip()
     if len(digits) > LONGEST_NUMBER and digits.isascii() and digits.isdigit():
@@ -255,8 +265,11 @@ def _undressed(answer: str, equation: bool) -> Iterator[str]:
     if len(answer) > LONGEST_NUMBER:
         return
     text = tidy(answer)
-    if equation and (left := _LEFT_SIDE.match(text)):
-        text = text[left.end() :]
+    if equation:
+        if left := _LEFT_SIDE.match(text):
+            text = text[left.end() :]
+        while sums := _SUM.match(text):  # 40 + 2 = 42
+            text = text[sums.end() :]
     while True:
         before = text
         text = tidy(text)
