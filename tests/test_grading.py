@@ -6,10 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy
 import pandas
 import pytest
 
 from lowrank.errors import InputError
+from lowrank.files import write_table
 from lowrank.grading import grade, summary
 from lowrank.judges import Judges
 
@@ -168,6 +170,52 @@ def test_other_columns_are_carried_along_and_rows_are_put_in_order():
     assert grades["correct"].tolist() == [False, True, True, False]
     assert grades["finish_reason"].tolist() == ["stop"] * 4
     assert "completion" not in grades
+
+
+def test_any_other_column_can_be_stored(tmp_path):
+    """A column named like a verdict keeps its values under another name; nothing breaks a file."""
+    samples = table({"a": boxed("1", "2")})
+    samples["answer"], samples["samples_answer"], samples["correct"] = "theirs", "more", 0.5
+    samples["tokens"] = [[1, 2], [3]]
+    samples["mixed"], samples["half"] = [["a", 1], 2], ["\ud800", None]
+    samples["report"], samples["huge"] = ["none", {"n": numpy.arange(2)}], [10**30, 1]
+    grades = grade(samples, problems(a="1"))
+    write_table(tmp_path / "g.parquet", grades)
+    stored = pandas.read_parquet(tmp_path / "g.parquet")
+    assert stored["correct"].tolist() == [True, False]
+    assert stored["answer"].tolist() == ["1", "2"]
+    assert stored["samples_samples_answer"].tolist() == ["theirs"] * 2
+    assert stored["samples_answer"].tolist() == ["more"] * 2
+    assert stored["samples_correct"].tolist() == [0.5] * 2
+    assert [list(tokens) for tokens in stored["tokens"]] == [[1, 2], [3]]
+    assert stored["mixed"].tolist() == ['["a", 1]', "2"]
+    assert stored["half"].tolist() == ["?", None]
+    assert stored["report"].tolist() == ['"none"', '{"n": [0, 1]}']
+    assert stored["huge"].tolist() == [str(10**30), "1"]
+
+
+def test_numbers_that_became_floats_are_read_as_written():
+    samples = pandas.DataFrame({"problem_id": [7.0, 7.0], "sample": [0.0, 1.0]})
+    samples["completion"] = boxed("25", "26")
+    golds = pandas.DataFrame({"problem_id": [7], "answer": [25.0]})
+    grades = grade(samples, golds)
+    assert grades["problem_id"].tolist() == ["7", "7"]
+    assert grades["correct"].tolist() == [True, False]
+
+
+def test_what_is_no_completion_is_refused_and_a_missing_one_is_no_answer():
+    samples = table({"a": ["", "", ""]})
+    samples["completion"] = [r"\boxed{1}", None, float("nan")]
+    assert grade(samples, problems(a="1"))["answer"].tolist() == ["1", None, None]
+    samples["completion"] = [r"\boxed{1}", 5, ["x"]]
+    with pytest.raises(InputError, match="no text: a#1, a#2"):
+        grade(samples, problems(a="1"))
+    samples = table({"a": boxed("1", "2")}).assign(sample=[0, 1.5])
+    with pytest.raises(InputError, match="whole numbers"):
+        grade(samples, problems(a="1"))
+    for limits in ({"time_limit": 0.0}, {"memory_limit": 2**20}):
+        with pytest.raises(InputError, match="the limits are"):
+            grade(samples, problems(a="1"), **limits)
 
 
 def test_broken_pools_are_refused_by_name():

@@ -1,6 +1,7 @@
 """Completions to grades: the answer each gives, its voting class, and whether it is right."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import combinations
@@ -9,14 +10,16 @@ from typing import TYPE_CHECKING
 from lowrank.answers import RULES, extract, integer, rational, tidy
 from lowrank.errors import InputError
 from lowrank.judges import NUMBER, Judges, Verdict
-from lowrank.pools import complete_pool, listed, need_columns
+from lowrank.pools import complete_pool, listed, need_columns, problem_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 ANSWER_TYPES = ("any", "integer")
 LONGEST_ANSWER = 2000  # characters that are still handed to math-verify
+LEAST_MEMORY = 256 * 2**20  # bytes; math-verify itself takes half of that
 DEEPEST_ANSWER = 100  # and nested braces
+VERDICTS = ("answer", "correct", "extracted", "unjudged")
 SHOWN = 200  # characters of an overlong answer that are kept in the table
 
 
@@ -34,7 +37,7 @@ def grade(
     """Grade completions against the problems' answers.
 
     samples: problem_id, sample (0, 1, .. for every problem), completion; other columns are carried
-        along, `completion` is not.
+        along (one named like a column below as samples_<name>), `completion` is not.
     problems: problem_id, answer (text, or a whole number).
     answer_type "integer": only integers are answers, compared as integers. "any": whatever is
         equal to the gold in spelling, as an integer, or by math-verify.
@@ -48,6 +51,11 @@ def grade(
         unjudged (str): why an answer could not be judged; null where it could. It is not correct.
     Raises InputError for duplicate or missing samples and unknown problems, listing them.
     """
+    if not time_limit > 0 or memory_limit < LEAST_MEMORY:
+        raise InputError(
+            f"the limits are {time_limit:g} s and {memory_limit / 2**20:.0f} MiB an answer; "
+            f"more than 0 s and at least {LEAST_MEMORY / 2**20:.0f} MiB are needed"
+        )
     if answer_type not in ANSWER_TYPES or rule not in RULES:
         raise InputError(
             f"answer_type {answer_type!r} must be one of {', '.join(ANSWER_TYPES)} "
@@ -55,7 +63,7 @@ def grade(
         )
     golds = gold_answers(problems)
     samples = complete_pool(samples, list(golds))
-    written = [extract(text, reasoning_end, rule) for text in _texts(samples["completion"])]
+    written = [extract(text, reasoning_end, rule) for text in _texts(samples)]
     pairs = list(zip(samples["problem_id"], written, strict=True))
     if answer_type == "integer":
         judged = judge_integers(golds, pairs)
@@ -63,7 +71,7 @@ def grade(
         with Judges(workers, time_limit, memory_limit) as judges:
             judged = judge_any(golds, pairs, judges)
 
-    grades = samples.drop(columns="completion")
+    grades = samples.drop(columns="completion").rename(columns=_spared(samples.columns))
     nothing = (None, False, None)
     verdicts = [nothing if pair[1] is None else judged[pair] for pair in pairs]
     grades.insert(2, "answer", [verdict[0] for verdict in verdicts])
@@ -71,7 +79,7 @@ def grade(
     grades.insert(4, "extracted", [None if text is None else _shown(text) for text in written])
     grades.insert(5, "unjudged", [verdict[2] for verdict in verdicts])
     for column in grades.select_dtypes("object"):
-        grades[column] = [_storable(value) for value in grades[column]]
+        grades[column] = _storable(grades[column].tolist())
     return grades
 
 
@@ -115,7 +123,7 @@ def gold_answers(problems: "DataFrame") -> dict[str, str]:
     need_columns(problems, ("problem_id", "answer"), "the problems")
     golds: dict[str, str] = {}
     for name, answer in zip(problems["problem_id"], problems["answer"], strict=True):
-        name = str(name)
+        name = problem_name(name)
         if name in golds:
             raise InputError(f"the problems name {name!r} twice; every problem_id must be unique")
         if isinstance(answer, float) and answer.is_integer():
@@ -126,9 +134,23 @@ def gold_answers(problems: "DataFrame") -> dict[str, str]:
     return golds
 
 
-def _texts(column: Iterable) -> list[str | None]:
-    """Completions as text; a missing one is an empty one."""
-    return [text if isinstance(text, str) else None for text in column]
+def _texts(samples: "DataFrame") -> list[str | None]:
+    """Completions as text; a missing one is an empty one; InputError for anything else."""
+    completions = samples["completion"]
+    wrong = [
+        f"{name}#{number}"
+        for name, number, text in zip(
+            samples["problem_id"], samples["sample"], completions, strict=True
+        )
+        if not isinstance(text, str) and not _is_missing(text)
+    ]
+    if wrong:
+        raise InputError(f"completions that are no text: {listed(wrong)}")
+    return [text if isinstance(text, str) else None for text in completions]
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
 
 
 # --- judging ----------------------------------------------------------------------------------
@@ -338,6 +360,38 @@ def _shown(text: str) -> str:
     return f"{text[:SHOWN]}... ({len(text)} characters, sha256 {digest})"
 
 
-def _storable(value: object) -> object:
-    """Text without the lone surrogates that no file can hold."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+# --- the samples' other columns ---------------------------------------------------------------
+
+
+def _spared(columns: Iterable[str]) -> dict[str, str]:
+    """New names for columns that the grades have under the same name: samples_answer."""
+    names = {}
+    for column in VERDICTS:
+        if column in columns:
+            names[column] = f"samples_{column}"
+            while names[column] in columns:
+                names[column] = f"samples_{names[column]}"
+    return names
+
+
+def _storable(values: list) -> list:
+    """A column as a file can hold it: text without lone surrogates; what Parquet has no type for
+    (lists of different things, text among numbers) as JSON."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if all(isinstance(value, str) or _is_missing(value) for value in values):
+        return [
+            value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+            for value in values
+        ]
+    try:
+        column = pyarrow.table({"": pyarrow.array(values, from_pandas=True)})
+        pyarrow.parquet.write_table(column, pyarrow.BufferOutputStream())
+    except (pyarrow.ArrowException, UnicodeError, OverflowError):
+        return [None if _is_missing(value) else _json(value) for value in values]
+    return values
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, default=lambda part: getattr(part, "tolist", part.__str__)())

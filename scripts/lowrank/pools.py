@@ -94,16 +94,18 @@ def complete_pool(samples: "DataFrame", names: Sequence[str]) -> "DataFrame":
     a gap, once each. Otherwise InputError lists what is unknown, repeated or missing.
     """
     need_columns(samples, ("problem_id", "sample", "completion"), "the samples")
-    samples = samples.assign(problem_id=samples["problem_id"].astype(str))
+    samples = samples.assign(problem_id=samples["problem_id"].map(problem_name))
     order = {name: i for i, name in enumerate(names)}
     unknown = sorted(set(samples["problem_id"]) - set(order))
     if unknown:
         raise InputError(f"samples of problems that are not in the table: {listed(unknown)}")
     try:
-        numbers = samples["sample"].astype("int64")
+        numbers = samples["sample"].astype(float)
     except (TypeError, ValueError):
-        raise InputError("the column `sample` must hold whole numbers 0, 1, 2 ..") from None
-    samples = samples.assign(sample=numbers)
+        numbers = None
+    if numbers is None or not (numbers % 1 == 0).all():
+        raise InputError("the column `sample` must hold whole numbers 0, 1, 2 ..")
+    samples = samples.assign(sample=numbers.astype("int64"))
     keys = list(zip(samples["problem_id"], samples["sample"], strict=True))
     if len(set(keys)) < len(keys):
         seen: set = set()
@@ -171,6 +173,12 @@ def check_ks(ks: Sequence[int], size: int, model: str) -> None:
             f"k = {listed(wrong)} is not in 1..{size}, the number of samples that {model} has "
             "of each problem; choose a smaller k or sample more"
         )
+
+
+def problem_name(value: object) -> str:
+    """A problem_id as text; 3.0 is 3, as a column that once had a gap holds it."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def need_columns(table: "DataFrame", columns: Sequence[str], what: str) -> None:
