@@ -142,6 +142,19 @@ def test_hostile_answers_end_within_their_limits_and_are_named():
     assert grades["extracted"].dropna().str.len().max() < 3000
 
 
+def test_strange_numbers_are_classes_of_their_own():
+    """Also next to one that no float can hold."""
+    answers = ["1" + "0" * 350, r"\sqrt{8}", "1" + "0" * 400, r"\frac{1}{0}", r"\infty", "nan"]
+    answers += [r"2\sqrt{2}", "1/0", r"\frac{0}{0}", "-1" + "0" * 350, "0." + "3" * 390, "0"]
+    grades = grade(table({"a": boxed(*answers)}), problems(a="25"), workers=2)
+    assert not grades["correct"].any()
+    assert grades["unjudged"].isna().all()
+    classes = grades["answer"].tolist()
+    assert classes[1] == classes[6]
+    assert classes[3] == classes[7]
+    assert len(set(classes)) == len(answers) - 2
+
+
 def test_limits_are_the_kernels_and_a_worker_is_replaced():
     with Judges(workers=1, time_limit=0.5) as judges:
         verdicts = judges.ask(

@@ -325,7 +325,10 @@ def voting_classes(answers: dict[str, list[str]], judges: Judges) -> dict[tuple[
 def _near(first: complex | Fraction | str, second: complex | Fraction | str) -> bool:
     if isinstance(first, str) or isinstance(second, str):
         return True  # no number to tell them apart by
-    return abs(first - second) <= 1e-4 * max(1.0, abs(first), abs(second))
+    try:
+        return abs(first - second) * 10_000 <= max(1, abs(first), abs(second))
+    except OverflowError:
+        return False  # one of them is too large for a float, the other is one
 
 
 def _words(text: str) -> str:
