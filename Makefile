@@ -17,7 +17,7 @@ run: $(READY)
 	@echo "The report: results/mini/report/report.html"
 
 test: $(READY)
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	ruff check .

@@ -181,7 +181,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="alternating; the best is shown")
     parser.add_argument("--mergekit", metavar="VENV", help="an environment that has mergekit")
     parser.add_argument("--without-mergekit", action="store_true")
-    parser.add_argument("--references", action="store_true", help="gesdd and svd_lowrank, too")
+    parser.add_argument(
+        "--references", action="store_true", help="--details, gesdd, svd_lowrank too"
+    )
     parser.add_argument("--check", type=int, default=3, help="matrices to check in float64")
     parser.add_argument("--reference", choices=("gesdd", "svd_lowrank"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -216,6 +218,7 @@ def main() -> None:
                 "--max-rank", str(args.rank), "--exclude-regex", EXCLUDED,
             ]  # fmt: skip
         if args.references:
+            commands["with details"] = [*commands["delta_svd"][:-1], out / "details", "--details"]
             for method in ("gesdd", "svd_lowrank"):
                 commands[method] = [python, __file__, "--pair", pair, *threads,
                                     "--rank", str(args.rank), "--reference", method]  # fmt: skip
@@ -226,6 +229,7 @@ def main() -> None:
                 print(f"round {round_ + 1}: {name} {measured}", flush=True)
                 if name not in best or measured.wall < best[name].wall:
                     best[name] = measured
+            print_table(best)
 
         from lowrank.checkpoint import open_checkpoint, role
 

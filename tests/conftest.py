@@ -11,6 +11,16 @@ VOCABULARY = 128
 PLANTED = 3  # rank of the delta between base and derivative, before noise
 
 
+# The longest files first, and first of all the one that mostly waits (for a cluster's queue), so
+# that no worker is left alone with it in the end.
+FIRST = ("test_cluster.py", "test_workflow.py", "test_delta.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @dataclass(frozen=True)
 class Trio:
     """Folders of three random Qwen2 checkpoints and what is known of them."""

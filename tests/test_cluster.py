@@ -125,7 +125,7 @@ def submit(case: Path, slurm: dict[str, str], *arguments: str, check: bool = Tru
 
 
 def test_a_small_experiment_runs_through_sbatch(slurm, tmp_path):
-    case = make_case(tmp_path / "case")
+    case = make_case(tmp_path / "case", controls=[])
     said = submit(case, slurm).stdout
     assert (case / "results/tiny/report/report.html").is_file()
     assert said.count("has been submitted with SLURM jobid") >= 10
@@ -134,7 +134,7 @@ def test_a_small_experiment_runs_through_sbatch(slurm, tmp_path):
 
 def test_sampling_asks_for_a_gpu_only_where_the_device_is_one(slurm, tmp_path):
     """What sbatch was really called with; a job that asks for CUDA here then fails, and says so."""
-    case = make_case(tmp_path / "case")
+    case = make_case(tmp_path / "case", controls=[])
     sample = "results/tiny/samples/tiny3/sft/0000-0001.parquet"
     on_cpu = submit(case, slurm, "--verbose", sample).stdout
     assert "--gpus" not in on_cpu
