@@ -11,7 +11,8 @@ metrics.csv holds one figure a row:
                    without replacement, --repeats times, averaged, as the post did
   value
   traces_low/high  95 % interval: the same problems, sampled again
-  problems_low/high  95 % interval: other problems like these (BCa over problems)
+  problems_low/high  95 % interval: other problems like these (BCa over problems; next
+                   to 0 or 1 Gaffke's bound)
   repeats_sd/low/high  spread of the protocol's repeats: noise of the draws, not a confidence
   n_problems, n_samples
 

@@ -1,6 +1,7 @@
 """Variances against other ways to compute them, and coverage by simulation."""
 
 from itertools import product
+from math import comb
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from lowrank.intervals import (
     count_variance,
     majority_variance,
     mean_variance,
+    problem_spacings,
     problem_weights,
     problems_interval,
     traces_interval,
@@ -72,23 +74,43 @@ def test_agreement_has_no_variance_and_one_trace_has_none_to_tell():
 
 
 def test_a_benchmark_of_zeros_is_bounded_not_certain():
-    low, high = problems_interval(np.zeros(30), problem_weights(30, rng()))
+    weights, spacings = problem_weights(30, rng()), problem_spacings(30, rng())
+    low, high = problems_interval(np.zeros(30), weights, spacings)
     assert low == 0
     assert (1 - high) ** 30 == pytest.approx(0.025)
-    low, high = problems_interval(np.ones(30), problem_weights(30, rng()))
+    low, high = problems_interval(np.ones(30), weights, spacings)
     assert high == 1
     assert low**30 == pytest.approx(0.025)
-    assert np.isnan(problems_interval(np.zeros(30), problem_weights(30, rng()), share=False)).all()
-    assert np.isnan(problems_interval(np.zeros(1), problem_weights(1, rng()))).all()
+    nearly = problems_interval(np.linspace(1 - 1e-6, 1, 30), weights, spacings)
+    assert nearly == pytest.approx((low, 1), abs=0.01)
+    assert np.isnan(problems_interval(np.zeros(30), weights)).all()
+    assert np.isnan(problems_interval(np.full(30, 0.5), weights, spacings)).all()
+    assert np.isnan(problems_interval(np.zeros(1), weights[:, :1], spacings[:, :2])).all()
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_next_to_one_the_bounds_of_0_and_1_are_those_of_clopper_and_pearson(wrong):
+    values = np.ones(40)
+    values[:wrong] = 0
+    spacings = problem_spacings(40, rng(), draws=100_000)
+    low, high = problems_interval(values, problem_weights(40, rng()), spacings)
+
+    def chance(p: float, most: int) -> float:
+        return sum(comb(40, i) * (1 - p) ** i * p ** (40 - i) for i in range(most + 1))
+
+    assert chance(low, wrong) == pytest.approx(0.025, rel=0.05)
+    assert high == 1 or 1 - chance(high, wrong - 1) == pytest.approx(0.025, rel=0.05)
 
 
 def test_intervals_mirror_when_right_and_wrong_are_swapped():
     values = rng(3).beta(0.4, 0.8, size=30)
     weights = problem_weights(30, rng(), draws=40_000)
-    low, high = problems_interval(values, weights)
-    mirrored = problems_interval(1 - values, weights)
-    assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=2e-3)
-    assert low < values.mean() < high
+    spacings = problem_spacings(30, rng(), draws=40_000)
+    for given in (values, values**0.01):
+        low, high = problems_interval(given, weights, spacings)
+        mirrored = problems_interval(1 - given, weights, spacings)
+        assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=2e-3)
+        assert low < given.mean() < high
 
 
 def aime_like(generator: np.random.Generator) -> np.ndarray:
@@ -143,8 +165,26 @@ def test_coverage_over_new_problems_of_the_same_kind():
     )
     truth = values.mean(axis=0)
     weights = problem_weights(30, generator, draws=4000)
+    spacings = problem_spacings(30, generator, draws=4000)
     benchmarks = values.reshape(repeats, 30, len(ks))
     for i in range(len(ks)):
-        ends = np.array([problems_interval(values, weights) for values in benchmarks[:, :, i]])
+        ends = np.array(
+            [problems_interval(values, weights, spacings) for values in benchmarks[:, :, i]]
+        )
         share = np.mean((ends[:, 0] <= truth[i]) & (truth[i] <= ends[:, 1]))
         assert 0.93 <= share <= 0.97, (ks[i], share)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hopeless", [0.02, 0.05, 0.1, 0.2])
+def test_coverage_next_to_a_ceiling(hopeless):
+    """Nearly all problems as good as solved, a few not at all: wide rather than wrong."""
+    generator, repeats = rng(13), 1500
+    weights = problem_weights(30, generator, draws=4000)
+    spacings = problem_spacings(30, generator, draws=4000)
+    solved = 1 - 1e-3 * generator.random((repeats, 30))
+    rare = generator.random((repeats, 30)) < hopeless
+    values = np.where(rare, 0.5 * generator.random((repeats, 30)), solved)
+    truth = 1 - 5e-4 * (1 - hopeless) - 0.75 * hopeless
+    ends = np.array([problems_interval(row, weights, spacings) for row in values])
+    assert np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) >= 0.93

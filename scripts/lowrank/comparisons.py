@@ -122,7 +122,7 @@ def compare(
         ours, theirs = found[model][key], found[reference][key]
         difference = float(differences[i].mean())
         traces = traces_interval(difference, ours.variances + theirs.variances, share=False)
-        over_problems = problems_interval(differences[i], weights, share=False)
+        over_problems = problems_interval(differences[i], weights)
         spread = float(differences[i].std(ddof=1)) if problems > 1 else float("nan")
         rows.append(
             {

@@ -12,6 +12,7 @@ from lowrank.intervals import (
     count_variance,
     majority_variance,
     mean_variance,
+    problem_spacings,
     problem_weights,
     problems_interval,
     traces_interval,
@@ -144,11 +145,12 @@ def model_metrics(
     ks = sorted(set(ks))
     check_ks(ks, size, model)
     weights = problem_weights(len(whole), generator(seed, benchmark, "problems"))
+    spacings = problem_spacings(len(whole), generator(seed, benchmark, "spacings"))
     rows = []
     for figure in figures(whole, ks, seed) + column_figures(grades):
         value = math.fsum(figure.values) / len(whole)
         traces = traces_interval(value, figure.variances, share=figure.share)
-        problems = problems_interval(figure.values, weights, share=figure.share)
+        problems = problems_interval(figure.values, weights, spacings if figure.share else None)
         rows.append(
             {
                 "metric": figure.metric,
