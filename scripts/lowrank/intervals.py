@@ -42,11 +42,11 @@ def problems_interval(
 ) -> tuple[float, float]:
     """Interval of the mean over problems: BCa, or Gaffke's where that cannot know better.
 
-    values: [problems]. weights: `problem_weights`. spacings: `problem_spacings` for values in
-    0..1. With fewer than RARE problems' worth of wrong (or right) answers among them it decides
-    which problems happened to be drawn, and BCa was seen to cover as little as 14 % there; Gaffke's
-    interval covers 95 % and more. NaN where nothing can be told: one problem, or equal values
-    that lie in no 0..1 or in the middle of it.
+    values: [problems]. weights: `problem_weights`. spacings: `problem_spacings` where the values
+    lie in 0..1. With fewer than RARE problems' worth of wrong (or right) answers among them, all
+    hangs on which problems happened to be drawn: BCa was seen to cover as little as 14 % there,
+    Gaffke's interval covers 95 % and more. NaN where nothing can be told: one problem, or equal
+    values that are no shares or lie in the middle of 0..1.
     """
     n = len(values)
     tail = (1 - level) / 2
