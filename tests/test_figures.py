@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lowrank import figures
+from lowrank import figures, style
 
 
 def spectrum_of(sizes: dict[str, int], layers: int = 2, decay: float = 5.0) -> pd.DataFrame:
@@ -87,7 +87,7 @@ def test_a_delta_of_nothing_can_be_drawn(tmp_path):
             figures.energy({"rl": table}, [2]),
         ]
     ):
-        figures.save(figure, tmp_path / str(number))
+        style.save(figure, tmp_path / str(number))
 
 
 def test_modules_have_a_panel_each_and_layers_a_line():
@@ -134,9 +134,46 @@ def test_accuracy_by_rank_names_what_it_draws():
 )
 def test_two_runs_give_the_same_bytes_without_dates(draw, tmp_path):
     for name in ("first", "second"):
-        figures.save(draw(), tmp_path / name)
+        style.save(draw(), tmp_path / name)
     for suffix in (".svg", ".png"):
         first = (tmp_path / f"first{suffix}").read_bytes()
         assert first == (tmp_path / f"second{suffix}").read_bytes()
     text = (tmp_path / "first.svg").read_text()
     assert not re.search(r"<dc:date>|\b20\d\d-\d\d-\d\d\b", text)
+
+
+def summary_of(layers: int = 3) -> pd.DataFrame:
+    """Statistics of three matrices a layer that differ in every row."""
+    rows = [
+        {
+            "layer": layer,
+            "module": module,
+            **dict.fromkeys(figures.LAYERED, 0.001 * (3 * layer + i)),
+        }
+        for layer in range(layers)
+        for i, module in enumerate(SIZES)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_every_statistic_has_a_panel_and_every_module_a_line():
+    summary = summary_of().drop(columns="unchanged_bfloat16").assign(overlap_left_ratio=np.nan)
+    figure = figures.by_layer(summary)
+    panels = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    titles = [axes.get_title(loc="left") for axes in panels]
+    assert titles == [
+        title for name, title in figures.LAYERED.items()
+        if name not in ("unchanged_bfloat16", "overlap_left_ratio")
+    ]  # fmt: skip
+    drawn = [line.get_ydata() for line in panels[1].get_lines()]
+    for i in range(len(SIZES)):
+        assert any(np.allclose(line, 0.001 * (3 * np.arange(3) + i)) for line in drawn)
+
+
+def test_a_page_shows_the_ticks_as_they_are(tmp_path):
+    """Coordinates are rounded for the page, numbers that a reader sees are not."""
+    style.save(figures.by_layer(summary_of()), tmp_path / "layers")
+    svg = (tmp_path / "layers.svg").read_text(encoding="utf-8")
+    shown = re.findall(r">([^<>]*)</text>", svg)
+    assert any(re.fullmatch(r"0\.\d{3}", text) for text in shown)
+    assert re.findall(r">([^<>]*)</text>", style.inline(svg, "x")) == shown

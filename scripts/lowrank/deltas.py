@@ -15,8 +15,7 @@ from lowrank.findings import TIMES, grid, percent, row, size
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Columns that a delta has where details were asked for -> their heads, and how they are written.
 DETAILS = {
-    "unchanged": ("equal", percent),
-    "unchanged_bfloat16": ("in bf16", percent),
+    "unchanged_bfloat16": ("equal in bf16", percent),
     "overlap_left_ratio": ("left", size),
     "overlap_right_ratio": ("right", size),
 }
@@ -98,28 +97,24 @@ def grouped_table(found: Evidence, delta: str, frame: pd.DataFrame, by: str) -> 
         pooled = spectrum if group == "all" else spectrum[spectrum[by] == group]
         norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
         shapes = {f"{r} {TIMES} {c}" for r, c in zip(lines["rows"], lines["columns"], strict=True)}
-        cells = [str(group), str(len(lines))]
-        if by == "module":
-            cells.append(shapes.pop() if len(shapes) == 1 else "")
+        cells = [str(group), shapes.pop() if len(shapes) == 1 else f"{len(lines)} matrices"]
         cells += [size(norm), size(lines["sigma_1"].max())]
         cells += [percent(energy_at(pooled, rank)) for rank in ranks]
-        medians = ("relative_frobenius", "sigma_1_ratio", "stable_rank", "entropy_rank")
+        medians = ("relative_frobenius", "sigma_1_ratio", "stable_rank")
         cells += [size(lines[name].median()) for name in medians]
         cells += [str(int(lines[name].median())) for name in ("rank_90", "rank_above_noise")]
         cells += [DETAILS[name][1](lines[name].median()) for name in details]
         rows.append(row(*cells, kind="total" if group == "all" else ""))
-    heads = [by, "matrices", *["shape"] * (by == "module"), "‖D‖", "σ₁",
-             *(f"r = {rank}" for rank in ranks), "‖D‖ / ‖W‖", "σ₁(D) / σ₁(W)", "stable rank",
-             "entropy rank", "rank for 90%", "above noise",
+    heads = [by, "shape", "‖D‖", "σ₁", *(f"r = {rank}" for rank in ranks), "‖D‖ / ‖W‖",
+             "σ₁(D) / σ₁(W)", "stable rank", "rank for 90%", "above noise",
              *(DETAILS[name][0] for name in details)]  # fmt: skip
-    entries = sum(name.startswith("unchanged") for name in details)
+    overlaps = sum(name.startswith("overlap") for name in details)
     groups = [
-        ("", 2 + (by == "module")),
+        ("", 2),
         ("together", 2),
         ("share of ‖D‖² kept", len(ranks)),
-        ("median matrix", 6),
-        ("entries equal", entries),
-        ("overlap with W, over chance", len(details) - entries),
+        ("median matrix", 5 + len(details) - overlaps),
+        ("overlap with W / chance", overlaps),
     ]
     return grid(heads, rows, groups)
 

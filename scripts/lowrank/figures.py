@@ -1,14 +1,10 @@
 """The figures of the report: tables in, matplotlib figures out, the same bytes every time.
 
-Every function takes a table in the form that the phases write and returns a Figure; `save`
-writes it as SVG and PNG without dates and with a fixed salt for identifiers. Colours are
-seaborn's colour-blind palette; lines also differ in dash or marker wherever there are few.
-A page can swap the colours for its own (`inline`), light or dark.
+Every function takes a table in the form that the phases write and returns a Figure, which
+lowrank.style saves. Lines differ in dash or marker as well as in colour wherever there are few.
 """
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -18,17 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from lowrank.files import whole_file
-
-INK, MUTED, GRID, PAPER = "#1c1c1a", "#6b6a66", "#e2e1dc", "#fffffe"
-_CYCLE = sns.color_palette("colorblind").as_hex()
-BLUE, ORANGE, GREEN, RED, PINK, GREY, SKY = (_CYCLE[i] for i in (0, 1, 2, 3, 4, 7, 9))
-
-# What a page puts in the place of each: its own variables, lighter ones on dark paper.
-THEME = {
-    INK: "ink", MUTED: "muted", GRID: "rule", PAPER: "paper", BLUE: "blue", ORANGE: "orange",
-    GREEN: "green", RED: "red", PINK: "pink", GREY: "grey", SKY: "sky",
-}  # fmt: skip
+from lowrank.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    PINK,
+    RED,
+    SKY,
+    STYLE,
+)
 
 # Attention in cool colours, the feed-forward block in warm ones.
 MODULES = {
@@ -58,57 +56,8 @@ LAYERED = {
 }
 DELTAS = (RED, BLUE, GREEN, PINK, GREY)
 
-STYLE = {
-    **sns.axes_style("ticks"),
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.labelsize": 9,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "xtick.major.size": 3,
-    "ytick.major.size": 3,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "low-rank-reasoning",
-    "path.simplify_threshold": 0.2,
-}
-
 # A spectrum is drawn through at most about this many of its values.
 DRAWN = 160
-
-
-def save(figure: Figure, stem: str | Path) -> None:
-    """Write <stem>.svg and <stem>.png, whole or not at all; equal figures give equal bytes."""
-    stem = Path(stem)
-    with mpl.rc_context(STYLE):
-        with whole_file(stem.with_name(f"{stem.name}.svg")) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-        figure.set_layout_engine("none")  # it is laid out now; doing so again takes as long
-        with whole_file(stem.with_name(f"{stem.name}.png")) as temporary:
-            figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
 
 
 def thinned(size: int, drawn: int = DRAWN) -> np.ndarray:
@@ -204,7 +153,9 @@ def by_layer(summary: pd.DataFrame) -> Figure:
                     lines["layer"], lines[name], color=colour, linewidth=1.0, marker="o",
                     markersize=2.5,
                 )  # fmt: skip
-            axes.set_title(LAYERED[name])
+            if name.startswith("overlap"):
+                axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+            axes.set(title=LAYERED[name], xlabel="layer")
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
         for axes in panels[len(columns) :]:
@@ -213,7 +164,6 @@ def by_layer(summary: pd.DataFrame) -> Figure:
             panels[0].plot([], [], color=c, linewidth=2.5, label=m)[0] for m, c in modules.items()
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(modules))
-        figure.supxlabel("layer", fontsize=9)
     return figure
 
 
@@ -386,22 +336,3 @@ def _depth_legend(axes: Axes, layers: list[int], depth) -> None:
         for i in shown
     ]
     axes.legend(handles=handles, loc="center")
-
-
-def inline(svg: str, prefix: str) -> str:
-    """An SVG of `save` made fit to stand in a page: scalable, in the page's colours and fonts.
-
-    Identifiers get `prefix`, so that figures on one page do not share any; numbers are rounded
-    to 1/100 pt; colours become the page's CSS variables (`THEME`).
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', svg, count=1)
-    svg = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
-    svg = re.sub(r" \n(?=[MLzQC])|\n(?=[MLQCz])", " ", svg)
-    for colour, name in THEME.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg

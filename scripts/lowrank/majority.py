@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowrank.errors import InputError
 
 Floats = NDArray[np.float64]
+CACHED = 2**14  # numbers that a processor's cache holds a few times over
 
 
 def expected_majority(
@@ -84,33 +85,47 @@ def _curve(
 
 def _wins(winner: int, others: Sequence[int], silent: int, p: float, most: int) -> Floats:
     """[most + 1]: probability, at each number of draws, that they occur and `winner` wins."""
-    levels = range(1, min(winner, most) + 1)
-    # One row per (j, node): the product over the other classes at that j and that y.
-    j_of, y_of, weight_of = [], [], []
-    for j in levels:
-        nodes, weights = _legendre((sum(v >= j for v in others) + 2) // 2)
-        j_of += [j] * len(nodes)
-        y_of += nodes.tolist()
-        weight_of += weights.tolist()
-    j, y = np.array(j_of), np.array(y_of)
-    state = np.zeros((len(j), most + 1))
-    alone = binomial(silent, p)[: most + 1]
+    mine = binomial(winner, p)[: most + 1]
+    wins = np.zeros(most + 1)
+    rival = max(others, default=0)
+    # With more votes than any other class has, it wins whatever these do.
+    beyond = np.where(np.arange(len(mine)) > rival, mine, 0.0)
+    if beyond.any():
+        (row,) = _products(np.array([[rival + 1, 0.0]]), others, silent, p, most)
+        wins += np.convolve(beyond, row)[: most + 1]
+    top = min(winner, most, rival)
+    nodes: list[tuple[int, float, float]] = []  # level j, y, weight
+    for level in range(1, top + 1):
+        at, weights = _legendre((sum(v >= level for v in others) + 2) // 2)
+        nodes += [(level, y, weight) for y, weight in zip(at, weights, strict=True)]
+        # Draws that can be: no other class has more than `level` of them.
+        reach = min(most, silent + sum(min(v, level) for v in others))
+        if len(nodes) * reach < CACHED and level < top:
+            continue
+        state = _products(np.array(nodes), others, silent, p, reach)
+        for (j, _, weight), row in zip(nodes, state, strict=True):
+            last = min(reach, most - j) + 1
+            wins[j : j + last] += mine[j] * weight * row[:last]
+        nodes = []
+    return wins
+
+
+def _products(nodes: Floats, others: Sequence[int], silent: int, p: float, reach: int) -> Floats:
+    """[nodes, reach + 1]: the product over the other classes at every node's level and y."""
+    levels, y = nodes[:, 0], nodes[:, 1]
+    state = np.zeros((len(nodes), reach + 1))
+    alone = binomial(silent, p)[: reach + 1]
     state[:, : len(alone)] = alone
     for votes in others:
-        factor = binomial(votes, p)[: most + 1]
+        factor = binomial(votes, p)[: int(levels[-1]) + 1]
         shape = np.arange(len(factor))[:, None]
-        factor = factor[:, None] * ((shape < j) + (shape == j) * y)
+        factor = factor[:, None] * ((shape < levels) + (shape == levels) * y)
         product = state * factor[0][:, None]
         for a in range(1, len(factor)):
-            rows = slice(np.searchsorted(j, a), None)  # no more than j votes each
-            product[rows, a:] += factor[a, rows, None] * state[rows, : most + 1 - a]
+            rows = slice(np.searchsorted(levels, a), None)  # no more than j votes each
+            product[rows, a:] += factor[a, rows, None] * state[rows, : reach + 1 - a]
         state = product
-    state *= np.array(weight_of)[:, None]
-    mine = binomial(winner, p)
-    wins = np.zeros(most + 1)
-    for level in levels:
-        wins[level:] += mine[level] * state[j == level].sum(axis=0)[: most + 1 - level]
-    return wins
+    return state
 
 
 @lru_cache(maxsize=4096)

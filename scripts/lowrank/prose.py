@@ -28,7 +28,7 @@ ENERGY = (
 )
 BY_LAYER = (
     "What training changed, layer by layer, a line a module. Overlap: how much of the leading"
-    " singular directions of D lies in those of W, over what unrelated directions would (1)."
+    " singular directions of D lies in those of W, over what unrelated directions would (dashed)."
 )
 CONTROLS = {
     "other": "rank 0 with all else copied",

@@ -70,7 +70,7 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
 def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
     """Draw and save every figure; returns stem -> SVG for the page."""
     # seaborn and matplotlib take seconds to import; whoever only asks for `outputs` has no need.
-    from lowrank import figures
+    from lowrank import figures, style
 
     experiment = found.experiment
     made = {
@@ -92,9 +92,9 @@ def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dic
     made["fidelity"] = figures.fidelity(stored[stored["scope"] == "projection"])
     inline = {}
     for stem, figure in made.items():
-        figures.save(figure, folder / stem)
+        style.save(figure, folder / stem)
         svg = (folder / f"{stem}.svg").read_text(encoding="utf-8")
-        inline[stem] = figures.inline(svg, stem)
+        inline[stem] = style.inline(svg, stem)
     return inline
 
 

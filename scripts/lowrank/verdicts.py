@@ -10,13 +10,10 @@ from lowrank.comparisons import compare, headline, hypothesis_box, verdict
 from lowrank.evidence import Evidence
 from lowrank.findings import DASH, cell, grid, listed, percent, published_value, row
 
-# The controls, as a sentence on one begins.
+# The controls of rank 0, as a sentence on one begins.
 KINDS = {
     "other": "Everything of the derivative but the change of its projections",
     "biases": "The projections' biases alone",
-    "random": "Random directions of the same size",
-    "bottom": "The weakest directions instead of the top ones",
-    "rescaled": "The top directions at the size of the whole delta",
 }
 MINUS = "\N{MINUS SIGN}"
 
@@ -195,13 +192,16 @@ def gain(found: Evidence, here: pd.DataFrame) -> list[str]:
 def controls(
     found: Evidence, comparisons: pd.DataFrame, benchmark: str, kinds: Container[str] = KINDS
 ) -> list[str]:
-    """How each control of these kinds fares against base and derivative, a sentence each."""
+    """How the controls of rank 0, served in the first form, fare: a sentence each.
+
+    Those of a rank are read in the box, next to the variant whose rank they have.
+    """
     experiment = found.experiment
     here = labelled(found, comparisons, benchmark)
     means = here[here["metric"] == "mean"].set_index(["model", "reference"])
     said = []
     for name, variant in found.controls.items():
-        if variant["kind"] not in kinds:
+        if variant["kind"] not in kinds or variant["dtype"] != experiment["serve_dtype"][0]:
             continue
         label = found.label(name)
         above, below = (
