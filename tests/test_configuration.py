@@ -39,8 +39,9 @@ def test_the_post_is_planned_as_published():
     assert post.gpus == 1
 
 
-def test_lists_on_the_command_line_are_numbers():
+def test_values_on_the_command_line_are_what_they_look_like():
     assert load(CONFIG | {"ranks": ["8", "16"]}, ROOT).config["ranks"] == [8, 16]
+    assert load(CONFIG | {"details": "false"}, ROOT).config["details"] is False
 
 
 def test_forms_and_controls_are_named_by_what_they_are():

@@ -27,8 +27,10 @@ def load(config: dict[str, Any], root: str | Path = ".") -> Experiment:
     Raises InputError, one line naming the file and the key, for anything that cannot work.
     """
     root = Path(root)
-    # `--config 'ranks=[8,16]'` reaches us as a list of strings.
+    # `--config 'ranks=[8,16]' details=false` reaches us as strings.
     config = config | {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
+    if config.get("details") in ("true", "false"):
+        config["details"] = config["details"] == "true"
     _check(config, root / "workflow/schemas/config.schema.yaml", "config.yaml")
     path = root / "experiments" / f"{config['experiment']}.yaml"
     if not path.is_file():
