@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowrank import majority
 from lowrank.errors import InputError
 from lowrank.majority import (
     drawn_majority,
@@ -95,6 +96,33 @@ def test_large_pools_neither_overflow_nor_drift():
         exact = Fraction(wins, 2 * math.comb(1024, k))
         value = expected_majority([600, 424], [True, False], k)
         assert value == pytest.approx(float(exact), rel=1e-10)
+
+
+def test_how_the_work_is_split_changes_nothing(monkeypatch):
+    pools = [[9, 7, 7, 5, 3, 1, 1, 1], [5] * 6, [20, 2, 1], [3, 12, 12]]
+    curves = []
+    for numbers in (1, 40, 10**6):
+        monkeypatch.setattr(majority, "CACHED", numbers)
+        majority._curve.cache_clear()
+        curves.append(
+            [
+                majority_curve(v, [True, *[False] * (len(v) - 1)], range(1, sum(v) + 3), 2)
+                for v in pools
+            ]
+        )
+    for one, two, three in zip(*curves, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-12)
+        np.testing.assert_allclose(one, three, rtol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1e-3, 0.37, 0.999])
+def test_binomial_probabilities_are_exact(p):
+    exact = Fraction(p)
+    for trials in (1, 7, 300):
+        made = majority.binomial(trials, p)
+        for count in {0, 1, trials // 3, trials}:
+            true = math.comb(trials, count) * exact**count * (1 - exact) ** (trials - count)
+            assert made[count] == pytest.approx(float(true), rel=1e-12, abs=1e-300)
 
 
 def test_all_k_of_a_whole_experiment_take_seconds():

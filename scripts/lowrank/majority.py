@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowrank.errors import InputError
 
 Floats = NDArray[np.float64]
-CACHED = 2**14  # numbers that a processor's cache holds a few times over
+CACHED = 2**15  # numbers that a processor's cache holds a few times over
 
 
 def expected_majority(
@@ -90,34 +90,44 @@ def _wins(winner: int, others: Sequence[int], silent: int, p: float, most: int) 
     rival = max(others, default=0)
     # With more votes than any other class has, it wins whatever these do.
     beyond = np.where(np.arange(len(mine)) > rival, mine, 0.0)
-    if beyond.any():
-        (row,) = _products(np.array([[rival + 1, 0.0]]), others, silent, p, most)
-        wins += np.convolve(beyond, row)[: most + 1]
+    wins += np.convolve(beyond, binomial(silent + sum(others), p))[: most + 1]
     top = min(winner, most, rival)
+    if top:  # level 1: t classes tied are t draws, and the integral of y^t is 1 / (t + 1)
+        tied = np.ones(1)
+        for votes in others:
+            tied = np.convolve(tied, binomial(votes, p)[:2])
+        tied /= np.arange(1, len(tied) + 1)
+        row = np.convolve(tied, binomial(silent, p))[:most]
+        wins[1 : len(row) + 1] += mine[1] * row
     nodes: list[tuple[int, float, float]] = []  # level j, y, weight
-    for level in range(1, top + 1):
-        at, weights = _legendre((sum(v >= level for v in others) + 2) // 2)
-        nodes += [(level, y, weight) for y, weight in zip(at, weights, strict=True)]
+    for level in range(2, top + 1):
         # Draws that can be: no other class has more than `level` of them.
         reach = min(most, silent + sum(min(v, level) for v in others))
-        if len(nodes) * reach < CACHED and level < top:
-            continue
-        state = _products(np.array(nodes), others, silent, p, reach)
-        for (j, _, weight), row in zip(nodes, state, strict=True):
-            last = min(reach, most - j) + 1
-            wins[j : j + last] += mine[j] * weight * row[:last]
-        nodes = []
+        ys, weights = _legendre((sum(v >= level for v in others) + 2) // 2)
+        for node in range(len(ys)):
+            nodes.append((level, ys[node], weights[node]))
+            if len(nodes) * reach < CACHED and (level, node + 1) != (top, len(ys)):
+                continue
+            state = _products(np.array(nodes), others, silent, p, reach)
+            for (j, _, weight), row in zip(nodes, state, strict=True):
+                last = min(reach, most - j) + 1
+                wins[j : j + last] += mine[j] * weight * row[:last]
+            nodes = []
     return wins
 
 
 def _products(nodes: Floats, others: Sequence[int], silent: int, p: float, reach: int) -> Floats:
     """[nodes, reach + 1]: the product over the other classes at every node's level and y."""
     levels, y = nodes[:, 0], nodes[:, 1]
+    lowest, highest = int(levels[0]), int(levels[-1])
+    # What stays below every level is as good as silent.
+    below = binomial(silent + sum(v for v in others if v < lowest), p)[: reach + 1]
     state = np.zeros((len(nodes), reach + 1))
-    alone = binomial(silent, p)[: reach + 1]
-    state[:, : len(alone)] = alone
+    state[:, : len(below)] = below
     for votes in others:
-        factor = binomial(votes, p)[: int(levels[-1]) + 1]
+        if votes < lowest:
+            continue
+        factor = binomial(votes, p)[: highest + 1]
         shape = np.arange(len(factor))[:, None]
         factor = factor[:, None] * ((shape < levels) + (shape == levels) * y)
         product = state * factor[0][:, None]
@@ -130,16 +140,16 @@ def _products(nodes: Floats, others: Sequence[int], silent: int, p: float, reach
 
 @lru_cache(maxsize=4096)
 def binomial(trials: int, p: float) -> Floats:
-    """[trials + 1] binomial probabilities, 0 < p < 1; read-only, as it is kept."""
-    counts = np.arange(trials + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
-    chance = np.exp(
-        log_factorial[-1]
-        - log_factorial
-        - log_factorial[::-1]
-        + counts * math.log(p)
-        + (trials - counts) * math.log1p(-p)
-    )
+    """[trials + 1] binomial probabilities, 0 < p < 1; read-only, as it is kept.
+
+    By their ratios from the mode outwards, which is more exact than by logarithms of factorials.
+    """
+    mode, odds = min(int((trials + 1) * p), trials), p / (1 - p)
+    up, down = np.arange(mode + 1, trials + 1), np.arange(mode, 0, -1)
+    above = np.cumprod((trials + 1 - up) / up * odds)
+    below = np.cumprod(down / (trials + 1 - down) / odds)
+    chance = np.concatenate([below[::-1], [1.0], above])
+    chance /= chance.sum()
     chance.setflags(write=False)
     return chance
 
