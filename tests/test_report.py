@@ -266,6 +266,21 @@ def test_noise_holds_the_share_of_its_null_weighted_by_norm():
     assert deltas.null_energy_at(spectrum, 9) == 1
 
 
+def test_every_matrix_has_its_energy_beside_that_of_its_nulls(tmp_path):
+    """The nulls of a matrix alone are those of a delta that is this matrix."""
+    found = gather(read_experiment(results_of(tmp_path)), tmp_path)
+    frame = deltas.deltas_frame(found)
+    for line in frame[frame["delta"] == "rl"].to_dict("records"):
+        spectrum = found.spectra["rl"]
+        alone = spectrum[spectrum["tensor"] == line["tensor"]]
+        for rank in (2, 8):
+            for null in ("gaussian", "shuffled"):
+                share = deltas.null_energy_at(alone, rank, f"energy_kept_{null}")
+                assert line[f"energy_r{rank}_{null}"] == pytest.approx(share)
+    ratio = frame["overlap_left"] * frame["rows"] / frame["aligned_k"]
+    assert np.allclose(frame["overlap_left_ratio"], ratio)
+
+
 def test_controls_are_named_and_stand_outside_the_answer(tmp_path):
     experiment = copy.deepcopy(EXPERIMENT)
     experiment["variants"]["random-r2-copy"] = variant(2, "copy", "random")

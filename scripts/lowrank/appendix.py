@@ -196,16 +196,17 @@ def _pools(found: Evidence) -> dict[str, Any]:
         grades = found.grades[benchmark, model]
         unjudged = int(grades["unjudged"].notna().sum())
         total = counts["completions"]
+        served = [records[0]["model"][key] for key in ("sha256", "adapter_sha256")]
         rows.append(
             row(
                 found.label(model), benchmark, f"{total:,}",
                 f"{counts['completion_tokens'] / total:,.0f}", percent(counts["truncated"] / total),
                 percent(counts["empty"] / total), percent(grades["answer"].isna().mean()),
-                str(unjudged), records[0]["model"]["sha256"][:12],
+                str(unjudged), " + ".join(hashed[:12] for hashed in served if hashed),
             )
         )  # fmt: skip
     heads = ["model", "benchmark", "completions", "mean tokens", "cut off", "empty", "no answer",
-             "not judged", "SHA-256 of the model"]  # fmt: skip
+             "not judged", "SHA-256 of what was served"]  # fmt: skip
     return grid(heads, rows, caption="Pools")
 
 

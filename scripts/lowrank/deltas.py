@@ -58,16 +58,17 @@ def deltas_frame(found: Evidence) -> pd.DataFrame:
     """
     parts = []
     for delta, summary in found.summaries.items():
-        grouped = dict(list(found.spectra[delta].groupby("tensor", sort=False)))
+        spectrum = found.spectra[delta]
+        grouped = dict(list(spectrum.groupby("tensor", sort=False)))
+        sizes = spectrum["tensor"].map({tensor: len(rows) for tensor, rows in grouped.items()})
         part = summary.copy()
         part.insert(0, "delta", delta)
-        nulls = [n for n in ("gaussian", "shuffled") if f"energy_kept_{n}" in found.spectra[delta]]
+        nulls = [null for null in ("gaussian", "shuffled") if f"energy_kept_{null}" in spectrum]
         for rank in ranks_of(found):
             part[f"energy_r{rank}"] = [energy_at(grouped[t], rank) for t in part["tensor"]]
+            last = spectrum[spectrum["index"] == sizes.clip(upper=rank) - 1].set_index("tensor")
             for null in nulls:
-                part[f"energy_r{rank}_{null}"] = [
-                    null_energy_at(grouped[t], rank, f"energy_kept_{null}") for t in part["tensor"]
-                ]
+                part[f"energy_r{rank}_{null}"] = part["tensor"].map(last[f"energy_kept_{null}"])
         if "aligned_k" in part:
             k, m, n = part["aligned_k"], part["rows"], part["columns"]
             part["overlap_left_ratio"] = part["overlap_left"] * m / k
