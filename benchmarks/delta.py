@@ -218,7 +218,7 @@ def main() -> None:
                 "--max-rank", str(args.rank), "--exclude-regex", EXCLUDED,
             ]  # fmt: skip
         if args.references:
-            commands["with details"] = [*commands["delta_svd"][:-1], out / "details", "--details"]
+            commands["details"] = [*commands["delta_svd"][:-1], out / "details", "--details"]
             for method in ("gesdd", "svd_lowrank"):
                 commands[method] = [python, __file__, "--pair", pair, *threads,
                                     "--rank", str(args.rank), "--reference", method]  # fmt: skip
