@@ -40,7 +40,8 @@ Interrupted, it goes on from the matrices already done.""",
         "--details",
         action="store_true",
         help="also what needs more than the factorisation, in about three times the time: the "
-        "spectrum of the shuffled delta, shares of entries unchanged, alignment with the base's weights",
+        "spectrum of the shuffled delta, shares of entries unchanged, alignment with the base's "
+        "weights",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
