@@ -64,6 +64,31 @@ def test_equal_answers_are_one_class_whatever_their_spelling_or_order():
     assert backwards["correct"].tolist() == grades["correct"].tolist()[::-1]
 
 
+def test_equal_wrong_answers_are_one_class_whatever_they_are():
+    alike = [
+        ("5", "x=5", "x = 5"),
+        (r"\frac{7}{2}", "x=3.5"),
+        ("1,2", r"\{2, 1\}", r"x = 1 \text{ or } 2"),
+        (r"(3,\sqrt{8})", r"\left(3, 2\sqrt{2}\right)"),
+        (r"(\sqrt{8},3)",),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+        (r"(-\infty,2)\cup(3,\infty)", r"(3,\infty)\cup(-\infty,2)"),
+        (r"28\%",),
+        ("3x+4", "4+3x"),
+        (r"\infty", r"+\infty"),
+    ]
+    spellings = [text for group in alike for text in group]
+    classes = grade(table({"a": boxed(*spellings)}), problems(a="25"), workers=2)["answer"]
+    named = dict(zip(spellings, classes, strict=True))
+    assert [len({named[text] for text in group}) for group in alike] == [1] * len(alike)
+    assert len(set(classes)) == len(alike)
+
+
+@pytest.mark.parametrize(("gold", "answer"), [("28", r"28\%"), (r"28\%", "28"), ("0.28", r"28\%")])
+def test_a_percentage_may_be_meant_either_way(gold, answer):
+    assert grade(table({"a": boxed(answer)}), problems(a=gold))["correct"].all()
+
+
 def test_what_math_verify_reads_wrongly_is_read_rightly():
     pairs = {"700": r"699\text{ or }700", "25": "3.25", "10000": "10{,}000", "1000": "1, 000"}
     golds = problems(**{f"p{i}": gold for i, gold in enumerate(pairs)})

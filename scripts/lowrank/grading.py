@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lowrank.answers import RULES, extract, integer, rational, tidy
 from lowrank.errors import InputError
-from lowrank.judges import NUMBER, Judges, Verdict
+from lowrank.judges import NUMBER, Judges, Place, Verdict
 from lowrank.pools import complete_pool, listed, need_columns, problem_name
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def judge_any(
 
     correct: dict[tuple[str, str], bool] = {}
     unjudged: dict[tuple[str, str], str] = {}
+    places: dict[tuple[str, str], Place] = {}
     asked: list[tuple[str, str]] = []
     for name, gold in golds.items():
         for text in written[name]:
@@ -203,12 +204,14 @@ def judge_any(
         correct[key] = verdict.value is True
         if verdict.reason:
             unjudged[key] = verdict.reason
+        elif not correct[key]:
+            places[key] = verdict.value
 
     wrong = {
         name: [t for t in texts if not correct[name, t] and (name, t) not in unjudged]
         for name, texts in written.items()
     }
-    classes = voting_classes(wrong, judges)
+    classes = voting_classes(wrong, places, judges)
     judged: Judged = {}
     for name, texts in written.items():
         gold = integer(golds[name]) or _shown(tidy(golds[name]))
@@ -262,31 +265,28 @@ def _same_by_sight(first: str, second: str) -> bool | None:
     return None if _near(*numbers) else False
 
 
-def voting_classes(answers: dict[str, list[str]], judges: Judges) -> dict[tuple[str, str], str]:
+def voting_classes(
+    answers: dict[str, list[str]], places: dict[tuple[str, str], Place], judges: Judges
+) -> dict[tuple[str, str], str]:
     """One name for all spellings of one answer: (problem_id, answer) -> voting class.
 
-    answers: the distinct (tidy) answers of each problem. Two are one class if they verify equal,
-    or if a chain of such pairs connects them, so the order of arrival changes nothing. The class
-    is named by an integer if it holds one, else by its shortest, then alphabetically first member.
+    answers: the distinct (tidy) answers of each problem. places: as `judges` gives them. Two are
+    one class if they verify equal, or if a chain of such pairs connects them, so the order of
+    arrival changes nothing. The class is named by an integer if it holds one, else by its
+    shortest, then alphabetically first member.
     """
     numbers = {(n, t): integer(t) for n, texts in answers.items() for t in texts}
     # Only answers of one problem, one kind and (where they have one) one value can be the same.
     kinds: dict[tuple[str, str], list[tuple[complex | str, str]]] = {}
-    questions = []
     for name, texts in answers.items():
         for text in texts:
             if words := _words(text):
                 kinds.setdefault((name, f"words {words}"), []).append((text, text))
             if (value := rational(text)) is not None:
                 kinds.setdefault((name, NUMBER), []).append((value, text))
-            elif len(texts) > 1 and numbers[name, text] is None:
-                questions.append((name, text))
-    distinct = sorted({text for _, text in questions})
-    values = dict(zip(distinct, judges.ask([("value", t) for t in distinct]), strict=True))
-    for name, text in questions:
-        if values[text].value is not None:
-            kind, value = values[text].value
-            kinds.setdefault((name, kind), []).append((value, text))
+            elif (name, text) in places:
+                kind, value = places[name, text]
+                kinds.setdefault((name, kind), []).append((value, text))
     same: list[tuple[tuple[str, str], tuple[str, str]]] = []
     candidates: list[tuple[str, str, str]] = []
     for (name, _), members in sorted(kinds.items()):

@@ -8,6 +8,7 @@ not judged. Processor time, not wall-clock time: a busy machine gives the same v
 The workers are forked from a server that has imported math-verify once.
 """
 
+import cmath
 import multiprocessing
 import re
 import signal
@@ -18,10 +19,12 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 Question = tuple[str, ...]
-"""("right", gold, answer) -> bool; ("same", a, b) -> bool; ("value", answer) -> key, number."""
+"""("right", gold, answer) -> True, or else where the answer lies; ("same", a, b) -> bool."""
 
+Place = tuple[str, complex | str]
+"""What answers that are the same share, and a number (or text) to compare: see `_place`."""
 
-NUMBER = "number"  # the key of what has no symbols
+NUMBER = "number"  # the first of what has no symbols
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def _serve(connection: Connection, time_limit: float, memory_limit: int) -> None
     _right("1", "x+1")  # what is built on first use is no part of an answer's time
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
-    kinds = {"right": _right, "same": _same, "value": _value}
+    kinds = {"right": _right, "same": _same}
     while True:
         try:
             kind, *arguments = connection.recv()
@@ -177,19 +180,27 @@ class _UnreadableError(Exception):
     """math-verify made nothing of an answer but its text."""
 
 
-def _right(gold: str, answer: str) -> bool:
-    from math_verify import verify
-
+def _right(gold: str, answer: str) -> bool | Place:
+    """True, or where a wrong answer lies."""
     gold_parsed, parsed = _parse(gold), _parse(answer)
     if _is_text(parsed) and not _is_text(gold_parsed):
         raise _UnreadableError  # it would be called wrong without having been compared
+    place = _place(parsed, answer)
+    if _far(_place(gold_parsed, gold), place) or not _verify(gold_parsed, parsed):
+        return place
+    return True
+
+
+def _verify(gold: list, answer: list) -> bool:
+    from math_verify import verify
+
     try:
-        return verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
+        return verify(gold, answer, timeout_seconds=None, raise_on_error=True)
     except (MemoryError, RecursionError):
         raise
     except Exception:
         # One of its ways to compare failed; another may still find them equal.
-        if verify(gold_parsed, parsed, timeout_seconds=None):
+        if verify(gold, answer, timeout_seconds=None):
             return True
         raise
 
@@ -201,25 +212,69 @@ def _is_text(parsed: list) -> bool:
 
 def _same(first: str, second: str) -> bool:
     """Two spellings of one answer; verify is not symmetric, equality is."""
-    return _right(first, second) or _right(second, first)
+    parsed = _parse(first), _parse(second)
+    return _verify(*parsed) or _verify(*parsed[::-1])
 
 
-def _value(answer: str) -> tuple[str, complex | str]:
+def _place(parsed: list, answer: str) -> Place:
     """What answers that are the same must share: a key, and a number to compare within it.
 
-    An expression's number is its value with its symbols at fixed irrational points; for anything
-    else (sets, tuples, relations, text) the number is replaced by its printed form.
+    An expression's number is its value with its symbols at fixed irrational points; a set's, a
+    tuple's, an interval's, a matrix's the sum over what is in it. x = 5 lies where 5 does. For
+    anything else (relations, infinities, text) the number is replaced by its printed form.
     """
     import sympy
 
-    parsed = _parse(answer)
     if not parsed:
         return "text", answer
-    expression = parsed[0]
-    if isinstance(expression, sympy.Expr):
-        symbols = sorted(expression.free_symbols, key=str)
-        points = {symbol: sympy.sqrt(7 + 3 * i) / 2 for i, symbol in enumerate(symbols)}
-        value = complex(expression.subs(points).evalf(15))
-        if value == value:
-            return " ".join([NUMBER, *map(str, symbols)]), value
-    return f"{type(expression).__name__}", str(expression)
+    whole = parsed[0]
+    if isinstance(whole, sympy.Eq) and isinstance(whole.lhs, sympy.Symbol):
+        whole = whole.rhs
+    parts = _parts(whole)
+    if parts is None:
+        return type(whole).__name__, str(whole)
+    symbols = sorted({symbol for part in parts for symbol in part.free_symbols}, key=str)
+    points = {symbol: sympy.sqrt(7 + 3 * i) / 2 for i, symbol in enumerate(symbols)}
+    values = [_number(part.subs(points)) for part in parts]
+    if isinstance(whole, sympy.Expr):
+        if values[0] is None:
+            return type(whole).__name__, str(whole)
+        return " ".join([NUMBER, *map(str, symbols)]), values[0]
+    return " ".join([f"{len(parts)} of", *map(str, symbols)]), sum(filter(None, values), 0j)
+
+
+def _parts(whole: Any) -> list | None:
+    """The expressions that an answer consists of; None if it is of another kind."""
+    import sympy
+
+    if isinstance(whole, sympy.Expr):
+        return [whole]
+    if isinstance(whole, sympy.Interval):
+        return [whole.start, whole.end]
+    if isinstance(whole, sympy.MatrixBase):
+        return list(whole)
+    if isinstance(whole, (sympy.Tuple, sympy.FiniteSet, sympy.Union)):
+        found = [_parts(part) for part in whole.args]
+        return None if None in found else [part for parts in found for part in parts]
+    return None
+
+
+def _number(expression: Any) -> complex | None:
+    """The value of an expression without symbols; None for an infinity and what else has none."""
+    try:
+        value = complex(expression.evalf(15))
+    except Exception:
+        return None
+    return value if cmath.isfinite(value) else None
+
+
+def _far(gold: Place, answer: Place) -> bool:
+    """Whether two values, one of them without symbols, are so far apart that nothing else need be
+    tried: verify would take its time to simplify their difference. 28 % may be 28 or 0.28."""
+    keys = gold[0], answer[0]
+    if NUMBER not in keys or not all(key.startswith(NUMBER) for key in keys):
+        return False
+    return all(
+        abs(scale * gold[1] - answer[1]) > 1e-3 * max(1.0, abs(scale * gold[1]), abs(answer[1]))
+        for scale in (0.01, 1.0, 100.0)
+    )
