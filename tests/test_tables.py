@@ -12,6 +12,7 @@ from report_case import EXPERIMENT, make_results
 from lowrank import comparisons, delta_tables, metrics, sampling
 from lowrank.checkpoint import open_checkpoint
 from lowrank.delta import FATES
+from lowrank.deltas import deltas_frame
 from lowrank.evaluation import evaluate_files, write_numbers
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import read_table
@@ -100,6 +101,11 @@ def test_grades_give_the_reports_numbers_again(tmp_path):
     evaluate_files(named, benchmark, output=together, **options)
 
     found = gather(experiment, tmp_path)
+    # What is added to a delta's summary is on the page, too.
+    of_summary = found.summaries["rl"]
+    added = [name for name in deltas_frame(found).columns if name not in of_summary]
+    added = [re.sub(r"_r\d+", "_r<rank>", name) for name in added]
+    assert documented("summary")[1] == list(dict.fromkeys(added))
     write_numbers(tmp_path / "comparisons.csv", comparisons_frame(found))
     again = (together / "comparisons.csv").read_bytes()
     assert again == (tmp_path / "comparisons.csv").read_bytes()
