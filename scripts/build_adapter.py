@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lowrank.errors import run
+from lowrank.errors import at_least_one, run
 
 
 def main() -> None:
@@ -23,7 +23,9 @@ A rank above a matrix's shorter side is capped there.""",
     parser.add_argument("--delta", required=True, metavar="DIR", help="folder of delta_svd.py")
     parser.add_argument("--base", required=True, metavar="DIR", help="the delta's base")
     parser.add_argument("--derivative", required=True, metavar="DIR", help="and derivative")
-    parser.add_argument("--rank", required=True, type=int, metavar="R", help="directions to keep")
+    parser.add_argument(
+        "--rank", required=True, type=at_least_one, metavar="R", help="directions to keep"
+    )
     parser.add_argument(
         "--pad-rank",
         action="store_true",
@@ -44,7 +46,9 @@ A rank above a matrix's shorter side is capped there.""",
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the random directions (default 0)"
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (1)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the adapter")
     args = parser.parse_args()
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lowrank.errors import run
+from lowrank.errors import at_least_one, run
 
 
 def main() -> None:
@@ -52,7 +52,9 @@ cast left at the base's value, the cosine) and manifest.json, last.""",
         metavar="PATTERN",
         help="tensors to do without, as for delta_svd.py",
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (1)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the checkpoint")
     args = parser.parse_args()
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lowrank.errors import run
+from lowrank.errors import at_least_one, run
 
 
 def main() -> None:
@@ -44,7 +44,9 @@ Interrupted, it goes on from the matrices already done.""",
         "weights",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (1)")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (1)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the delta")
     args = parser.parse_args()
 

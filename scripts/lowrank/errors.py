@@ -1,5 +1,6 @@
 """The one kind of error a user can mend, and how a program says it."""
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -20,3 +21,10 @@ def run(main: Callable[[], None]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1, as the type of a command-line option."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
