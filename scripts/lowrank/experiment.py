@@ -220,6 +220,10 @@ class Experiment:
         answer_type = self.benchmarks[benchmark]["answer_type"]
         return flags({"answer_type": answer_type, **self.subject["grading"]})
 
+    def grading_workers(self, benchmark: str) -> int:
+        """Processes that judge answers; integers are compared without any."""
+        return 2 if self.benchmarks[benchmark]["answer_type"] == "any" else 1
+
     @property
     def gpus(self) -> int:
         """GPUs that a sampling job asks for: one where the device is cuda, else none."""

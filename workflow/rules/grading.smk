@@ -14,7 +14,7 @@ rule grade:
         "results/{experiment}/timings/grades/{benchmark}/{model}.tsv"
     conda:
         "../../envs/grading.yaml"
-    threads: 2
+    threads: lambda w: experiment.grading_workers(w.benchmark)
     resources:
         mem_mb=4000,
         runtime=lambda w, attempt: 30 * attempt,
