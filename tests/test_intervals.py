@@ -42,6 +42,14 @@ def test_leaving_out_alike_traces_together_is_leaving_out_each():
     assert variance[0] == pytest.approx(total * (size - 1) / size)
 
 
+def test_a_class_without_votes_changes_nothing():
+    ks = [1, 3, 8]
+    with_it = majority_variance([0, 5, 3], [True, True, False], 0, ks, rng())
+    without = majority_variance([5, 3], [True, False], 0, ks, rng())
+    assert with_it == pytest.approx(without, rel=0.1)
+    assert with_it[:2] == pytest.approx(without[:2])
+
+
 def test_resampled_counts_agree_with_every_resample():
     size, right = 6, 4
     table = pass_at_k(np.arange(size + 1), size, [3])[0]

@@ -155,7 +155,8 @@ def majority_variance(
     if small:
         whole = majority_curve(votes, right, small, silent)
         total = np.zeros(len(small))
-        alike = Counter(zip(votes, right, strict=True))  # classes whose loss has the same effect
+        # Classes whose loss has the same effect; one without votes has none to lose.
+        alike = Counter(pair for pair in zip(votes, right, strict=True) if pair[0])
         for (vote, verdict), number in sorted(alike.items()):
             rest = list(votes)
             rest[list(zip(votes, right, strict=True)).index((vote, verdict))] -= 1
