@@ -7,6 +7,7 @@ one from config.yaml and experiments/<experiment>.yaml.
 import json
 import shlex
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +89,15 @@ class Experiment:
         """Every variant, by name: the post's in the order of its tables, then the controls."""
         config, made = self.config, []
         for kind in ("lowrank", *config["controls"]):
-            # Without a delta there is nothing to keep apart from the weights.
-            for serving in ["merged"] if kind in WITHOUT_DELTA else config["serve_as"]:
-                for dtype in config["serve_dtype"]:
-                    others = [WITHOUT_DELTA[kind]] if kind in WITHOUT_DELTA else config["other"]
-                    for other in others:
-                        for rank in [0] if kind in WITHOUT_DELTA else config["ranks"]:
-                            made.append(Variant(kind, rank, other, dtype, serving))
+            ways, others, ranks = config["serve_as"], config["other"], config["ranks"]
+            if kind in WITHOUT_DELTA:  # there is nothing to keep apart from the weights
+                ways, others, ranks = ["merged"], [WITHOUT_DELTA[kind]], [0]
+            made += [
+                Variant(kind, rank, other, dtype, serving)
+                for serving, dtype, other, rank in product(
+                    ways, config["serve_dtype"], others, ranks
+                )
+            ]
         return {variant.name: variant for variant in made}
 
     @property
@@ -171,35 +174,37 @@ class Experiment:
         keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column")
         return flags({key: source[key] for key in keys if key in source})
 
-    def leave_out_flags(self, delta: str) -> str:
-        """The tensors that a delta leaves out by configuration."""
-        return flags({"leave_out": self.deltas[delta].get("leave_out", [])})
-
     def delta_flags(self, delta: str) -> str:
         """delta_svd.py's flags."""
-        details = ["--details"] if self.config["details"] else []
-        return " ".join([*details, self.leave_out_flags(delta)])
+        return flags({"details": self.config["details"], "leave_out": self._left_out(delta)})
 
     def adapter_flags(self, adapter: str) -> str:
         """build_adapter.py's flags."""
         made = self.adapters[adapter]
-        settings: dict[str, Any] = {"rank": made.rank}
-        if made.kind in ("random", "bottom"):
-            settings["directions"] = made.kind
-        if made.kind == "random":
-            settings["seed"] = self.config["seed"]
-        switches = ["--rescale"] * (made.kind == "rescaled")
-        switches += ["--pad-rank"] * adapter.endswith("-padded")
-        return " ".join([flags(settings), *switches])
+        settings = {
+            "rank": made.rank,
+            "directions": made.kind if made.kind in ("random", "bottom") else None,
+            "seed": self.config["seed"] if made.kind == "random" else None,
+            "rescale": made.kind == "rescaled",
+            "pad_rank": adapter.endswith("-padded"),
+        }
+        return flags(settings)
 
     def variant_flags(self, variant: str) -> str:
         """build_variant.py's flags."""
         made = self.variants[variant]
-        adapter = [str(Path(path).parent) for path in self.adapter(variant)]
-        settings = {"adapter": adapter, "other": made.other, "dtype": made.dtype}
-        switches = ["--carrier"] * (made.serving == "adapter")
-        left_out = self.leave_out_flags(self.subject["delta"])
-        return " ".join([flags(settings), *switches, left_out])
+        settings = {
+            "adapter": [str(Path(path).parent) for path in self.adapter(variant)],
+            "other": made.other,
+            "dtype": made.dtype,
+            "carrier": made.serving == "adapter",
+            "leave_out": self._left_out(self.subject["delta"]),
+        }
+        return flags(settings)
+
+    def _left_out(self, delta: str) -> list[str]:
+        """The tensors that a delta leaves out by configuration."""
+        return self.deltas[delta].get("leave_out", [])
 
     def shard_flags(self, shard: str) -> str:
         """Which samples of every problem a shard holds."""
@@ -247,12 +252,14 @@ class Experiment:
 
 
 def flags(values: dict[str, Any]) -> str:
-    """Keys and values as quoted command-line flags; None and [] are left out."""
+    """Keys and values as quoted command-line flags; None, False and [] are left out."""
     words: list[str] = []
     for key, value in values.items():
         flag = f"--{key.replace('_', '-')}"
-        if isinstance(value, list):
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list):
             words += [flag, *map(str, value)] if value else []
-        elif value is not None:
+        elif value is not None and value is not False:
             words.append(f"{flag}={value}")
     return shlex.join(words)
