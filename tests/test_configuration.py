@@ -138,6 +138,8 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ("sampling.top_p", 0, "sampling.top_p: is 0, must be more than 0"),
         ("sampling.beam", 4, "sampling: unknown key beam"),
         ("title", None, "missing key title"),
+        ("factoring.device", "tpu", 'factoring.device: is "tpu", must be one of cpu, cuda'),
+        ("factoring.threads", 0, "factoring.threads: is 0, must be at least 1"),
         ("models.r16-copy", {"label": "x", "path": "y"}, "models.r16-copy has a variant's name"),
     ],
 )

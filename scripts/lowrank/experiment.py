@@ -70,6 +70,11 @@ class Experiment:
         return self.subject["benchmarks"]
 
     @property
+    def factoring(self) -> dict[str, Any]:
+        """What the jobs that make deltas, adapters and variants may use, and the deltas' device."""
+        return self.subject["factoring"]
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """The sampling settings, shared by all models."""
         return self.subject["sampling"]

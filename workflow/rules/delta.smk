@@ -17,15 +17,15 @@ rule delta_svd:
         "results/{experiment}/timings/delta/{delta}.tsv"
     conda:
         "../../envs/delta.yaml"
-    threads: 2
+    threads: experiment.factoring["threads"]
     resources:
-        mem_mb=4000,
+        mem_mb=experiment.factoring["mem_mb"],
         runtime=lambda w, attempt: 60 * attempt,
-        gpu=int(experiment.config["delta_device"] == "cuda"),
+        gpu=int(experiment.factoring["device"] == "cuda"),
     params:
         code=code_digest("scripts/delta_svd.py"),
         flags=lambda w: experiment.delta_flags(w.delta),
-        device=experiment.config["delta_device"],
+        device=experiment.factoring["device"],
     shell:
         "python scripts/delta_svd.py --base $(dirname {input.base})"
         " --derivative $(dirname {input.derivative}) {params.flags}"

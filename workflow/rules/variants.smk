@@ -17,9 +17,9 @@ rule build_adapter:
         "results/{experiment}/timings/adapters/{delta}-{adapter}.tsv"
     conda:
         "../../envs/delta.yaml"
-    threads: 2
+    threads: experiment.factoring["threads"]
     resources:
-        mem_mb=4000,
+        mem_mb=experiment.factoring["mem_mb"],
         runtime=lambda w, attempt: 30 * attempt,
     params:
         code=code_digest("scripts/build_adapter.py"),
@@ -46,9 +46,9 @@ rule build_variant:
         "results/{experiment}/timings/variants/{variant}.tsv"
     conda:
         "../../envs/delta.yaml"
-    threads: 2
+    threads: experiment.factoring["threads"]
     resources:
-        mem_mb=4000,
+        mem_mb=experiment.factoring["mem_mb"],
         runtime=lambda w, attempt: 30 * attempt,
     params:
         code=code_digest("scripts/build_variant.py"),
