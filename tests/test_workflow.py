@@ -94,6 +94,36 @@ def test_a_new_rank_runs_what_hangs_on_it(case):
     }
 
 
+def followed(*variants: str) -> set[str]:
+    """What new variants bring with them."""
+    return {"report"}.union(
+        *(
+            {
+                f"build_variant variant={name}",
+                f"sample model={name} shard=0000-0001",
+                f"grade model={name}",
+                f"metrics model={name}",
+            }
+            for name in variants
+        )
+    )
+
+
+def test_a_new_control_or_form_runs_what_hangs_on_it(case):
+    configure(case, controls=["other", "random"])
+    assert planned(case) == {"build_adapter delta=rl adapter=random-r2"} | followed(
+        "random-r2-copy"
+    )
+    configure(case, controls=["other"], serve_dtype=["bfloat16", "float32"])
+    assert planned(case) == followed("r2-copy-float32", "r0-copy-float32")
+    configure(case, serve_dtype=["bfloat16"], serve_as=["merged", "adapter"])
+    assert planned(case) == {"build_adapter delta=rl adapter=r2-padded"} | followed(
+        "r2-copy-adapter"
+    )
+    configure(case, serve_as=["merged"], controls=[])
+    assert planned(case) == {"report"}
+
+
 def test_a_removed_rank_runs_the_report_only(finished, tmp_path):
     case = copy_case(finished, tmp_path / "case")
     configure(case, ranks=[2, 3])
