@@ -171,8 +171,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="""example:
-  python benchmarks/make_pair.py --output /tmp/pair
-  python benchmarks/delta.py --pair /tmp/pair --threads 2 --rounds 3""",
+  python benchmarks/make_pair.py --output pair
+  python benchmarks/delta.py --pair pair --threads 2 --rounds 3""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--pair", required=True, type=Path, help="folder of make_pair.py")

@@ -119,7 +119,7 @@ def main() -> None:
 base: BF16, untied. derivative: F32 in two shards; base + noise of RMS 4.5e-5 everywhere + eight
 planted singular values 0.12 * 0.8^i in every projection. grandparent: BF16, tied; base - noise.
 The full set takes 14 GB.""",
-        epilog="example:\n  python benchmarks/make_pair.py --layers 28 --output /tmp/pair",
+        epilog="example:\n  python benchmarks/make_pair.py --layers 28 --output pair",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--layers", type=int, default=28, help="28 is the full size (default)")
