@@ -122,6 +122,8 @@ def test_controls(trio, delta, adapter):
     random, again = adapter(8, directions="random"), adapter(8, directions="random")
     file = "adapter_model.safetensors"
     assert (random / file).read_bytes() == (again / file).read_bytes()
+    other = adapter(8, directions="random", seed=1)
+    assert (random / file).read_bytes() != (other / file).read_bytes()
     top = products(adapter(8))
     for name, product in products(random).items():
         sigma = torch.from_numpy(read_sigma(delta, name))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.invariance import make_batch_invariant
-from lowrank.lora_ranks import VLLM_RANKS
+from lowrank.lora_ranks import VLLM_RANKS, served_rank
 
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -171,13 +171,12 @@ def adapter_rank(adapter: Path) -> int:
             raise InputError(f"{adapter}: no {name}; --adapter must be a PEFT LoRA folder")
     config = read_json(adapter / "adapter_config.json")
     rank = max([config.get("r", 0), *(config.get("rank_pattern") or {}).values()])
-    fitting = [listed for listed in VLLM_RANKS if listed >= rank > 0]
-    if not fitting:
+    if not 0 < rank <= VLLM_RANKS[-1]:
         raise InputError(
             f"{adapter}/adapter_config.json: r is {rank}; vLLM serves ranks 1 to"
             f" {VLLM_RANKS[-1]} unmerged, merge this one"
         )
-    return fitting[0]
+    return served_rank(rank)
 
 
 def kv_cache_bytes(serving: Serving, config: dict[str, Any], sequences: int) -> int:
