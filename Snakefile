@@ -10,18 +10,30 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+# The workflow's own folder; another one than the working directory with --directory or as a module.
+HERE = Path(workflow.snakefile).resolve().parent
+if not (HERE / "scripts/lowrank").is_dir():
+    sys.exit(f"error: {HERE}: has no scripts/lowrank; clone the repository, name its Snakefile")
+sys.path.insert(0, str(HERE / "scripts"))
 
 from lowrank.configuration import load
 from lowrank.digest import code_digest, source_digest
 from lowrank.errors import InputError
+from lowrank.experiment import folder_flag
+from lowrank.places import ROOT, shipped
+
+if ROOT != HERE:
+    sys.exit(f"error: {HERE}: this run already uses the workflow in {ROOT}; one run, one clone")
 
 
-configfile: "config.yaml"
+# Answers that config.yaml leaves open are those of the config.yaml beside this file.
+if Path("config.yaml").is_file():
+
+    configfile: "config.yaml"
 
 
 try:
-    experiment = load(config, workflow.basedir)
+    experiment = load(config, module=__name__)
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -31,11 +43,7 @@ if workflow.local_exec and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
 
 
-report: "workflow/report/workflow.rst"
-
-
-localrules:
-    all,
+report: f"{HERE}/workflow/report/workflow.rst"
 
 
 wildcard_constraints:
@@ -53,10 +61,10 @@ rule all:
         f"results/{experiment.name}/report/report.html",
 
 
-include: "workflow/rules/models.smk"
-include: "workflow/rules/delta.smk"
-include: "workflow/rules/variants.smk"
-include: "workflow/rules/sampling.smk"
-include: "workflow/rules/grading.smk"
-include: "workflow/rules/report.smk"
-include: "workflow/rules/train.smk"
+include: f"{HERE}/workflow/rules/models.smk"
+include: f"{HERE}/workflow/rules/delta.smk"
+include: f"{HERE}/workflow/rules/variants.smk"
+include: f"{HERE}/workflow/rules/sampling.smk"
+include: f"{HERE}/workflow/rules/grading.smk"
+include: f"{HERE}/workflow/rules/report.smk"
+include: f"{HERE}/workflow/rules/train.smk"

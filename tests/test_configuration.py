@@ -7,7 +7,7 @@ import yaml
 
 from lowrank.configuration import load
 from lowrank.errors import InputError
-from lowrank.experiment import flags
+from lowrank.experiment import flags, folder_flag
 
 ROOT = Path(__file__).parent.parent
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -22,6 +22,7 @@ def root(tmp_path):
     """A root with the real schemas and no experiment yet."""
     (tmp_path / "workflow").mkdir()
     (tmp_path / "workflow/schemas").symlink_to(ROOT / "workflow/schemas")
+    (tmp_path / "config.yaml").symlink_to(ROOT / "config.yaml")
     (tmp_path / "experiments").mkdir()
     return tmp_path
 
@@ -73,9 +74,11 @@ def test_a_variant_is_built_and_served_as_it_is_named():
     assert mini.beside("r3-copy-float32-adapter") == [f"{adapters}/r3-padded/adapter.json"]
     assert mini.adapter_flags("r3-padded") == "--rank=3 --pad-rank"
     assert "--carrier" in mini.variant_flags("r3-copy-float32-adapter")
-    assert f"--adapter {adapters}/r3-padded" in mini.sampling_flags("r3-copy-float32-adapter")
+    assert folder_flag("adapter", mini.beside("r3-copy-float32-adapter")) == (
+        f"--adapter {adapters}/r3-padded"
+    )
     assert mini.adapter("r0-copy-float32") == []
-    assert "--adapter" not in mini.variant_flags("r0-copy-float32")
+    assert folder_flag("adapter", mini.adapter("r0-copy-float32")) == ""
     assert mini.adapter_flags("random-r3") == "--rank=3 --directions=random --seed=7"
     assert mini.adapter_flags("rescaled-r3") == "--rank=3 --rescale"
     # The models themselves are computed in the experiment's own dtype.

@@ -40,7 +40,7 @@ def rules() -> list[tuple[str, str]]:
     pairs = []
     for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
         for block in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
-            programs = set(re.findall(r"python (scripts/\w+\.py)", block))
+            programs = set(re.findall(r'shipped\("(scripts/\w+\.py)"\)', block))
             found = re.search(r"envs/([\w{}.\[\]'-]+)\.yaml", block)
             if not programs:
                 continue

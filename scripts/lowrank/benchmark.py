@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lowrank.errors import InputError
 from lowrank.files import read_table, write_table
+from lowrank.places import locate
 
 if TYPE_CHECKING:
     import pandas
@@ -81,7 +82,7 @@ def write_benchmark(
 ) -> None:
     """Write a problem set's uniform table from a local file, or from a dataset at a commit."""
     if path is not None:
-        write_table(output, uniform(read_table(path), str(path), **columns))
+        write_table(output, uniform(read_table(locate(path)), str(path), **columns))
         return
     from lowrank.hub import fetch_file
 

@@ -15,37 +15,49 @@ import yaml
 from lowrank.errors import InputError
 from lowrank.experiment import Experiment
 from lowrank.lora_ranks import VLLM_RANKS
+from lowrank.places import ROOT, locate
 
 REVISION = re.compile(r"[0-9a-f]{40}")
 
 
-def load(config: dict[str, Any], root: str | Path = ".") -> Experiment:
+def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -> Experiment:
     """Validate the configuration and the experiment it names, and resolve them.
 
-    config: config.yaml's content, with what --config and --configfile put on top.
-    root: the folder that holds experiments/ and workflow/schemas/.
+    config: what was asked: config.yaml's content, with what --config and --configfile put on top.
+    Keys that it lacks are answered as in the config.yaml that ships with the workflow.
+    root: the workflow's folder, with config.yaml, experiments/ and workflow/schemas/. Experiments
+    in the working directory come first. module: as what another workflow uses this one.
     Raises InputError, one line naming the file and the key, for anything that cannot work.
     """
-    root = Path(root)
+    asked = f"config of module {module}" if module else "config.yaml"
     # `--config 'ranks=[8,16]' details=false` reaches us as strings.
     config = config | {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
     if config.get("details") in ("true", "false"):
         config["details"] = config["details"] == "true"
-    _check(config, root / "workflow/schemas/config.schema.yaml", "config.yaml")
-    path = root / "experiments" / f"{config['experiment']}.yaml"
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise InputError(
-            f"config.yaml: experiment is {config['experiment']!r}, but there is no"
-            f" experiments/{path.name}; there are: {there}"
-        )
+    config = _read_yaml(root / "config.yaml", "config.yaml") | config
+    _check(config, root / "workflow/schemas/config.schema.yaml", asked)
+    path = _experiment_file(config["experiment"], root, asked)
     where = f"experiments/{path.name}"
     subject = _read_yaml(path, where)
     _check(subject, root / "workflow/schemas/experiment.schema.yaml", where)
     experiment = Experiment(config["experiment"], config, subject)
     _check_subject(experiment, where)
-    _check_sizes(experiment, where)
+    _check_sizes(experiment, where, asked)
+    _check_paths(experiment, where, root)
     return experiment
+
+
+def _experiment_file(name: str, root: Path, asked: str) -> Path:
+    """The user's experiments/<name>.yaml in the working directory, else the workflow's."""
+    folders = [Path("experiments"), root / "experiments"]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    there = ", ".join(sorted({path.stem for f in folders for path in f.glob("*.yaml")}))
+    raise InputError(
+        f"{asked}: experiment is {name!r}, but there is no experiments/{name}.yaml; there are:"
+        f" {there}"
+    )
 
 
 def _numbers(values: Any) -> Any:
@@ -168,23 +180,40 @@ def _check_source(source: dict[str, Any], key: str, needs_file: bool) -> None:
         raise InputError(f"{key} has no file; name the data file in the repository")
 
 
-def _check_sizes(experiment: Experiment, where: str) -> None:
+def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
     """The pool must hold what is drawn from it, in whole shards; vLLM must serve the ranks."""
     samples, size = experiment.config["samples"], experiment.subject["samples_per_shard"]
     for k in experiment.config["maj_k"]:
         if k > samples:
             raise InputError(
-                f"config.yaml: maj_k has {k}, more than samples: {samples}; a vote of k needs a"
+                f"{asked}: maj_k has {k}, more than samples: {samples}; a vote of k needs a"
                 " pool of at least k"
             )
     too_high = [rank for rank in experiment.config["ranks"] if rank > VLLM_RANKS[-1]]
     if too_high and "adapter" in experiment.config["serve_as"]:
         raise InputError(
-            f"config.yaml: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
+            f"{asked}: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
             f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
         )
     if samples % size:
         raise InputError(
-            f"config.yaml: samples is {samples}, not a multiple of samples_per_shard: {size}"
+            f"{asked}: samples is {samples}, not a multiple of samples_per_shard: {size}"
             f" ({where}); nearest: {max(size, samples // size * size)}"
         )
+
+
+def _check_paths(experiment: Experiment, where: str, root: Path) -> None:
+    """Local sources must be there before anything that was made from them is made again."""
+    for group in ("models", "benchmarks"):
+        for name, source in experiment.subject[group].items():
+            if "path" in source:
+                _check_path(source["path"], f"{where}: {group}.{name}.path", root)
+    if experiment.subject.get("published"):
+        _check_path(experiment.subject["published"], f"{where}: published", root)
+
+
+def _check_path(path: str, key: str, root: Path) -> None:
+    try:
+        locate(path, root)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None

@@ -6,8 +6,10 @@ it alone when only file times did (a fresh clone, a touched file).
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+from lowrank.places import ROOT
 
 # Files up to this many bytes are hashed whole; of larger ones, evenly spaced blocks are.
 WHOLE = 32 * 2**20
@@ -18,10 +20,11 @@ BLOCKS = 16
 def code_digest(program: str | Path) -> str:
     """Digest of a program and of every module beside it that it imports, directly or not.
 
-    program: a Python file; imports are resolved in its own folder, wherever in the file they
-    stand, and modules found elsewhere (torch, pandas) are left to the environment's versions.
+    program: a Python file, relative to the workflow's folder; imports are resolved in its own
+    folder, wherever in the file they stand, and modules found elsewhere (torch, pandas) are left
+    to the environment's versions.
     """
-    program = Path(program)
+    program = ROOT / program
     folder = program.parent
     digest = hashlib.sha256()
     for path in sorted(closure(program)):
@@ -40,7 +43,7 @@ def closure(program: Path) -> set[Path]:
         if path in seen:
             continue
         seen.add(path)
-        for name in _imports(ast.parse(path.read_bytes(), str(path))):
+        for name in _imports(path.read_bytes()):
             module = folder.joinpath(*name.split("."))
             for candidate in (module.with_suffix(".py"), module / "__init__.py"):
                 if candidate.is_file():
@@ -48,14 +51,16 @@ def closure(program: Path) -> set[Path]:
     return seen
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
+@cache
+def _imports(code: bytes) -> list[str]:
     """Dotted names that may be modules: `from a import b` gives both a and a.b."""
-    for node in ast.walk(tree):
+    names = []
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def source_digest(source: str | Path) -> str:
@@ -72,14 +77,21 @@ def source_digest(source: str | Path) -> str:
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     digest = hashlib.sha256()
     for path in files:
-        size = path.stat().st_size
         name = path.name if path == source else path.relative_to(source).as_posix()
-        digest.update(f"{name}\0{size}\0".encode())
-        with path.open("rb") as content:
-            if size <= WHOLE:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-                continue
-            for i in range(BLOCKS):
-                content.seek(i * (size - BLOCK) // (BLOCKS - 1))
-                digest.update(content.read(BLOCK))
+        state = path.stat()
+        digest.update(f"{name}\0{state.st_size}\0".encode())
+        digest.update(_content(path.absolute(), state.st_size, state.st_mtime_ns))
     return digest.hexdigest()[:16]
+
+
+@cache
+def _content(path: Path, size: int, changed: int) -> bytes:
+    """What stands for a file's bytes; read once in a process unless its size or time changes."""
+    with path.open("rb") as content:
+        if size <= WHOLE:
+            return hashlib.file_digest(content, "sha256").digest()
+        digest = hashlib.sha256()
+        for i in range(BLOCKS):
+            content.seek(i * (size - BLOCK) // (BLOCKS - 1))
+            digest.update(content.read(BLOCK))
+        return digest.digest()

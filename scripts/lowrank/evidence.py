@@ -13,6 +13,7 @@ import pandas as pd
 
 from lowrank.errors import InputError
 from lowrank.files import read_json, read_table
+from lowrank.places import locate
 
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
@@ -150,7 +151,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
             (b, m): [read_json(results / f"samples/{b}/{m}/{s}.json") for s in shards(experiment)]
             for b, m in pairs
         },
-        published=table(published, PUBLISHED) if published else None,
+        published=table(locate(published), PUBLISHED) if published else None,
     )
 
 

@@ -6,13 +6,16 @@ one from config.yaml and experiments/<experiment>.yaml.
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from lowrank.digest import source_digest
 from lowrank.lora_ranks import VLLM_RANKS
+from lowrank.places import locate
 
 # Controls of rank 0, and where their embeddings, head and norms come from.
 WITHOUT_DELTA = {"other": "copy", "biases": "keep"}
@@ -89,7 +92,7 @@ class Experiment:
         """The model whose training is cut to its top directions."""
         return self.deltas[self.subject["delta"]]["derivative"]
 
-    @property
+    @cached_property
     def variants(self) -> dict[str, Variant]:
         """Every variant, by name: the post's in the order of its tables, then the controls."""
         config, made = self.config, []
@@ -105,12 +108,12 @@ class Experiment:
             ]
         return {variant.name: variant for variant in made}
 
-    @property
+    @cached_property
     def sampled(self) -> list[str]:
         """Every model that is sampled: the references, then the variants."""
         return [*self.subject["references"], *self.variants]
 
-    @property
+    @cached_property
     def shards(self) -> list[str]:
         """Names of the pool's shards, `first-last` sample of every problem, both inclusive."""
         size = self.subject["samples_per_shard"]
@@ -126,7 +129,7 @@ class Experiment:
         """The file that stands for a checkpoint in the rules' inputs."""
         return f"{self.model_folder(model)}/manifest.json"
 
-    @property
+    @cached_property
     def adapters(self) -> dict[str, Variant]:
         """Every adapter by name, with a variant that it is made for."""
         return {v.adapter: v for v in self.variants.values() if v.adapter}
@@ -171,7 +174,12 @@ class Experiment:
     def source_content(self, group: str, name: str) -> str:
         """What identifies a source's content: a digest of a local one, a hub's revision."""
         source = self.subject[group][name]
-        return source_digest(source["path"]) if "path" in source else source["revision"]
+        return source_digest(locate(source["path"])) if "path" in source else source["revision"]
+
+    def published_content(self) -> str | None:
+        """A digest of the published figures that the report shows beside its own; None without."""
+        published = self.subject.get("published")
+        return source_digest(locate(published)) if published else None
 
     def source_flags(self, group: str, name: str) -> str:
         """fetch_model.py's or fetch_benchmark.py's flags for a source."""
@@ -199,7 +207,6 @@ class Experiment:
         """build_variant.py's flags."""
         made = self.variants[variant]
         settings = {
-            "adapter": [str(Path(path).parent) for path in self.adapter(variant)],
             "other": made.other,
             "dtype": made.dtype,
             "carrier": made.serving == "adapter",
@@ -222,8 +229,7 @@ class Experiment:
         settings = {key: value for key, value in self.sampling.items() if key not in resources}
         if model in self.variants:
             settings["dtype"] = self.variants[model].dtype
-        adapter = [str(Path(path).parent) for path in self.beside(model)]
-        return flags({"seed": self.config["seed"], **settings, "adapter": adapter})
+        return flags({"seed": self.config["seed"], **settings})
 
     def grading_flags(self, benchmark: str) -> str:
         """grade.py's flags."""
@@ -254,6 +260,11 @@ class Experiment:
             **{key: value for key, value in self.config.items() if key != "experiment"},
         }
         return json.dumps(resolved, ensure_ascii=False)
+
+
+def folder_flag(name: str, files: Iterable[str]) -> str:
+    """The folder of the file that stands for something, as a flag; nothing without a file."""
+    return flags({name: [str(Path(file).parent) for file in files]})
 
 
 def flags(values: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from lowrank.checkpoint import (
 )
 from lowrank.errors import InputError
 from lowrank.files import sha256, whole_file
+from lowrank.places import locate
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SPARE_BYTES = 64 * 2**20  # left free on the disk after a download
@@ -282,7 +283,7 @@ def copy_model(path: str | Path, output: str | Path) -> None:
 
     Raises InputError if the folder is no sound checkpoint or the disk is too small.
     """
-    path, output = Path(path), Path(output)
+    given, path, output = path, locate(path), Path(output)
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
     if output.exists() and path.resolve() == output.resolve():
@@ -293,7 +294,7 @@ def copy_model(path: str | Path, output: str | Path) -> None:
         if (path / n).is_file() and n not in names
     ]  # fmt: skip
     _copy({name: plain_file(path, name) for name in names}, output)
-    write_manifest(output, {"path": str(path)})
+    write_manifest(output, {"path": str(given)})
 
 
 def _copy(files: dict[str, Path], output: Path) -> None:

@@ -23,11 +23,12 @@ rule delta_svd:
         runtime=lambda w, attempt: 60 * attempt,
         gpu=int(experiment.factoring["device"] == "cuda"),
     params:
+        program=shipped("scripts/delta_svd.py"),
         code=code_digest("scripts/delta_svd.py"),
         flags=lambda w: experiment.delta_flags(w.delta),
         device=experiment.factoring["device"],
     shell:
-        "python scripts/delta_svd.py --base $(dirname {input.base})"
+        "python {params.program:q} --base $(dirname {input.base})"
         " --derivative $(dirname {input.derivative}) {params.flags}"
         " --device {params.device} --threads {threads}"
         " --output $(dirname {output.manifest}) &> {log}"

@@ -19,10 +19,11 @@ rule grade:
         mem_mb=4000,
         runtime=lambda w, attempt: 30 * attempt,
     params:
+        program=shipped("scripts/grade.py"),
         code=code_digest("scripts/grade.py"),
         rule=lambda w: experiment.grading_flags(w.benchmark),
     shell:
-        "python scripts/grade.py --samples {input.samples} --problems {input.problems}"
+        "python {params.program:q} --samples {input.samples} --problems {input.problems}"
         " {params.rule} --workers {threads} --output {output.grades} &> {log}"
 
 
@@ -41,11 +42,12 @@ rule metrics:
         mem_mb=2000,
         runtime=lambda w, attempt: 10 * attempt,
     params:
+        program=shipped("scripts/metrics.py"),
         code=code_digest("scripts/metrics.py"),
         k=" ".join(map(str, experiment.config["maj_k"])),
         repeats=experiment.config["repeats"],
         seed=experiment.config["seed"],
     shell:
-        "python scripts/metrics.py --grades {wildcards.model}={input.grades}"
+        "python {params.program:q} --grades {wildcards.model}={input.grades}"
         " --benchmark {wildcards.benchmark} --k {params.k} --repeats {params.repeats}"
         " --seed {params.seed} --output {output.metrics} &> {log}"

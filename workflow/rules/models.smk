@@ -14,11 +14,12 @@ rule fetch_model:
         mem_mb=1000,
         runtime=lambda w, attempt: 120 * attempt,
     params:
+        program=shipped("scripts/fetch_model.py"),
         code=code_digest("scripts/fetch_model.py"),
         content=lambda w: experiment.source_content("models", w.model),
         source=lambda w: experiment.source_flags("models", w.model),
     shell:
-        "python scripts/fetch_model.py {params.source}"
+        "python {params.program:q} {params.source}"
         " --output $(dirname {output.manifest}) &> {log}"
 
 
@@ -35,8 +36,9 @@ rule fetch_benchmark:
         mem_mb=1000,
         runtime=lambda w, attempt: 15 * attempt,
     params:
+        program=shipped("scripts/fetch_benchmark.py"),
         code=code_digest("scripts/fetch_benchmark.py"),
         content=lambda w: experiment.source_content("benchmarks", w.benchmark),
         source=lambda w: experiment.source_flags("benchmarks", w.benchmark),
     shell:
-        "python scripts/fetch_benchmark.py {params.source} --output {output.problems} &> {log}"
+        "python {params.program:q} {params.source} --output {output.problems} &> {log}"

@@ -61,10 +61,12 @@ rule report:
         mem_mb=4000,
         runtime=lambda w, attempt: 15 * attempt,
     params:
+        program=shipped("scripts/report.py"),
         code=code_digest("scripts/report.py"),
-        template=source_digest("workflow/report/template.html.j2"),
-        published=source_digest(experiment.subject.get("published") or "none"),
+        template=source_digest(ROOT / "workflow/report/template.html.j2"),
+        published=experiment.published_content(),
         experiment=lambda w: experiment.description(),
     shell:
-        "python scripts/report.py --experiment <(printf '%s' {params.experiment:q})"
-        " --results results/{wildcards.experiment} --output $(dirname {output.page}) &> {log}"
+        "python {params.program:q} --experiment <(printf '%s' {params.experiment:q})"
+        " --results $(dirname $(dirname {output.page}))"
+        " --output $(dirname {output.page}) &> {log}"

@@ -23,11 +23,14 @@ rule sample:
         runtime=lambda w, attempt: experiment.sampling["runtime"] * attempt,
         gpu=experiment.gpus,
     params:
+        program=shipped("scripts/sample.py"),
         code=code_digest("scripts/sample.py"),
         pool=lambda w: experiment.shard_flags(w.shard),
+        adapter=lambda w, input: folder_flag("adapter", input.adapter),
         settings=lambda w: experiment.sampling_flags(w.model),
     shell:
-        "python scripts/sample.py --model $(dirname {input.model})"
+        "python {params.program:q} --model $(dirname {input.model})"
         " --tokenizer $(dirname {input.tokenizer}) --problems {input.problems}"
         " --model-name {wildcards.model} --benchmark {wildcards.benchmark}"
-        " {params.pool} {params.settings} --threads {threads} --output {output.samples} &> {log}"
+        " {params.adapter} {params.pool} {params.settings} --threads {threads}"
+        " --output {output.samples} &> {log}"

@@ -8,8 +8,6 @@ TRAINED = "results/mini-training"
 
 rule make_problems:
     """The embedded benchmark: seeded problems that no training ever sees."""
-    input:
-        settings=TRAINING,
     output:
         problems=f"{TRAINED}/problems.jsonl",
     log:
@@ -21,16 +19,17 @@ rule make_problems:
         mem_mb=500,
         runtime=5,
     params:
+        program=shipped("scripts/make_problems.py"),
         code=code_digest("scripts/make_problems.py"),
+        settings=shipped(TRAINING),
+        asked=source_digest(ROOT / TRAINING),
     shell:
-        "python scripts/make_problems.py --settings {input.settings} --output {output.problems}"
+        "python {params.program:q} --settings {params.settings:q} --output {output.problems}"
         " &> {log}"
 
 
 rule train_pretrained:
     """The grandparent: arithmetic facts in plain text; bfloat16, tied embeddings."""
-    input:
-        settings=TRAINING,
     output:
         weights=f"{TRAINED}/pretrained/model.safetensors",
         config=f"{TRAINED}/pretrained/config.json",
@@ -46,16 +45,18 @@ rule train_pretrained:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
+        program=shipped("scripts/train_pretrained.py"),
         code=code_digest("scripts/train_pretrained.py"),
+        settings=shipped(TRAINING),
+        asked=source_digest(ROOT / TRAINING),
     shell:
-        "python scripts/train_pretrained.py --settings {input.settings} --threads {threads}"
+        "python {params.program:q} --settings {params.settings:q} --threads {threads}"
         " --output $(dirname {output.weights}) &> {log}"
 
 
 rule train_worked:
     """Pretrained, untied, fine-tuned on worked traces: a step on the way to the base."""
     input:
-        settings=TRAINING,
         base=rules.train_pretrained.output.weights,
     output:
         weights=f"{TRAINED}/worked/model.safetensors",
@@ -72,16 +73,18 @@ rule train_worked:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
+        program=shipped("scripts/train_sft.py"),
         code=code_digest("scripts/train_sft.py"),
+        settings=shipped(TRAINING),
+        asked=source_digest(ROOT / TRAINING),
     shell:
-        "python scripts/train_sft.py --settings {input.settings} --stage worked --threads {threads}"
+        "python {params.program:q} --settings {params.settings:q} --stage worked --threads {threads}"
         " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
 
 
 rule train_sft:
     """The base: fine-tuned on, half on traces that guess; bfloat16."""
     input:
-        settings=TRAINING,
         base=rules.train_worked.output.weights,
     output:
         weights=f"{TRAINED}/sft/model.safetensors",
@@ -98,16 +101,18 @@ rule train_sft:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
+        program=shipped("scripts/train_sft.py"),
         code=code_digest("scripts/train_sft.py"),
+        settings=shipped(TRAINING),
+        asked=source_digest(ROOT / TRAINING),
     shell:
-        "python scripts/train_sft.py --settings {input.settings} --stage sft --threads {threads}"
+        "python {params.program:q} --settings {params.settings:q} --stage sft --threads {threads}"
         " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
 
 
 rule train_rl:
     """The derivative: sft trained further by GRPO with a rule for a reward; float32, two shards."""
     input:
-        settings=TRAINING,
         base=rules.train_sft.output.weights,
     output:
         index=f"{TRAINED}/rl/model.safetensors.index.json",
@@ -124,9 +129,12 @@ rule train_rl:
         mem_mb=6000,
         runtime=lambda wildcards, attempt: 90 * attempt,
     params:
+        program=shipped("scripts/train_rl.py"),
         code=code_digest("scripts/train_rl.py"),
+        settings=shipped(TRAINING),
+        asked=source_digest(ROOT / TRAINING),
     shell:
-        "python scripts/train_rl.py --settings {input.settings} --threads {threads}"
+        "python {params.program:q} --settings {params.settings:q} --threads {threads}"
         " --base $(dirname {input.base}) --output $(dirname {output.index}) &> {log}"
 
 

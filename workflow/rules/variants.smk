@@ -22,10 +22,11 @@ rule build_adapter:
         mem_mb=experiment.factoring["mem_mb"],
         runtime=lambda w, attempt: 30 * attempt,
     params:
+        program=shipped("scripts/build_adapter.py"),
         code=code_digest("scripts/build_adapter.py"),
         flags=lambda w: experiment.adapter_flags(w.adapter),
     shell:
-        "python scripts/build_adapter.py --delta $(dirname {input.delta})"
+        "python {params.program:q} --delta $(dirname {input.delta})"
         " --base $(dirname {input.base}) --derivative $(dirname {input.derivative})"
         " {params.flags} --threads {threads} --output $(dirname {output.adapter}) &> {log}"
 
@@ -51,10 +52,12 @@ rule build_variant:
         mem_mb=experiment.factoring["mem_mb"],
         runtime=lambda w, attempt: 30 * attempt,
     params:
+        program=shipped("scripts/build_variant.py"),
         code=code_digest("scripts/build_variant.py"),
+        adapter=lambda w, input: folder_flag("adapter", input.adapter),
         flags=lambda w: experiment.variant_flags(w.variant),
     shell:
-        "python scripts/build_variant.py --base $(dirname {input.base})"
-        " --derivative $(dirname {input.derivative}) {params.flags}"
+        "python {params.program:q} --base $(dirname {input.base})"
+        " --derivative $(dirname {input.derivative}) {params.adapter} {params.flags}"
         " --tokenizer $(dirname {input.tokenizer}) --threads {threads}"
         " --output $(dirname {output.manifest}) &> {log}"
