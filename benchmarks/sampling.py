@@ -45,7 +45,8 @@ def parse() -> argparse.Namespace:
     add("--max-model-len", type=int, default=256, metavar="N", help="default 256")
     add("--max-num-seqs", type=int, default=256, metavar="N", help="default 256")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
-    add("--dtype", default="bfloat16", help="default bfloat16")
+    add("--dtype", default="bfloat16", help="served (default bfloat16)")
+    add("--compute-dtype", help="computed in (default: as --dtype)")
     add("--threads", type=int, default=1, metavar="N", help="default 1")
     add("--rounds", type=int, default=9, metavar="N", help="of each, alternating (default 9)")
     add("--bar", type=float, default=0.97, metavar="RATIO", help="default 0.97")
@@ -105,6 +106,7 @@ def compare(given: argparse.Namespace, folder: Path) -> float:
         model=model,
         device=given.device,
         dtype=given.dtype,
+        compute_dtype=given.compute_dtype or given.dtype,
         max_model_len=given.max_model_len,
         max_num_seqs=given.max_num_seqs,
         threads=given.threads,

@@ -34,6 +34,8 @@ from lowrank.engine import Serving
 from lowrank.errors import run
 from lowrank.sampling import Job, sample
 
+DTYPES = ("bfloat16", "float16", "float32")
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -57,9 +59,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
     add(
         "--dtype",
-        choices=("bfloat16", "float16", "float32"),
+        choices=DTYPES,
         default="bfloat16",
-        help="to compute in (default bfloat16)",
+        help="to serve: what the weights are cast to (default bfloat16)",
+    )
+    add(
+        "--compute-dtype",
+        choices=DTYPES,
+        help="to compute in; must hold the values that are served (default: as --dtype)",
     )
     add("--temperature", type=float, default=0.6, metavar="T", help="0 is greedy (default 0.6)")
     add("--top-p", type=float, default=0.95, metavar="P", help="nucleus (default 0.95)")
@@ -117,6 +124,7 @@ def job(given: argparse.Namespace) -> Job:
             adapter=given.adapter,
             device=given.device,
             dtype=given.dtype,
+            compute_dtype=given.compute_dtype or given.dtype,
             max_model_len=given.max_model_len,
             max_num_seqs=given.max_num_seqs,
             threads=given.threads,

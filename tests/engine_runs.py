@@ -1,10 +1,12 @@
 """Run by test_engine.py in a process of its own: many small jobs on few starts of real vLLM.
 
 python engine_runs.py FOLDER: the folder holds model, carrier, adapter, merged (carrier and adapter
-in one), tokenizer and problems.parquet; a table a job is left in it.
+in one), tokenizer and problems.parquet; a table a job is left in it. Tables of models that are
+served in bfloat16 and computed in float32 begin with cast-.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
@@ -36,20 +38,27 @@ def main(folder: Path) -> None:
 
         sample(program.job(program.parse(arguments(folder, output, *more))), start)
 
-    # Keys and values for 13 blocks of 128 tokens: 12 sequences can begin, but not all grow to 150.
-    small = ("--kv-cache-gib", str(13.5 * 128 * 1536 / 2**30))
-    make("all.parquet", *small, shared="bfloat16")
-    make("again.parquet", shared="bfloat16")
-    make("alone.parquet", "--count", "2", shared="bfloat16", in_flight=1)
-    make("backwards.parquet", shared="bfloat16", in_flight=5, backwards=True)
-    make("first.parquet", "--count", "2", shared="bfloat16", in_flight=3)
-    make("second.parquet", "--first", "2", "--count", "2", shared="bfloat16")
-    greedy = ("--dtype", "float32", "--temperature", "0", "--count", "1")
     carrier = ("--model", str(folder / "carrier"))
     adapter = (*carrier, "--adapter", str(folder / "adapter"))
-    make("adapter.parquet", *greedy, *adapter, shared="float32")
-    make("carrier.parquet", *greedy, *carrier, shared="float32")
-    make("merged.parquet", *greedy, "--model", str(folder / "merged"), shared="merged")
+    merged = ("--model", str(folder / "merged"))
+    cast = ("--dtype", "bfloat16", "--compute-dtype", "float32")
+    # Keys and values for 13 blocks of 128 tokens: 12 sequences can begin, but not all grow to 150.
+    for name, bytes_a_token, more in (("", 1536, ()), ("cast-", 3072, (*merged, *cast))):
+        more += ("--kv-cache-gib", str(13.5 * 128 * bytes_a_token / 2**30))
+        pool = partial(make, shared=f"{name}pool")
+        pool(f"{name}all.parquet", *more)
+        pool(f"{name}again.parquet", *more)
+        pool(f"{name}alone.parquet", *more, "--count", "2", in_flight=1)
+        pool(f"{name}backwards.parquet", *more, in_flight=5, backwards=True)
+        pool(f"{name}first.parquet", *more, "--count", "2", in_flight=3)
+        pool(f"{name}second.parquet", *more, "--first", "2", "--count", "2")
+    once, greedy = ("--dtype", "float32"), ("--temperature", "0", "--count", "1")
+    make("adapter.parquet", *once, *greedy, *adapter, shared="float32")
+    make("carrier.parquet", *once, *greedy, *carrier, shared="float32")
+    make("merged.parquet", *once, *greedy, *merged, shared="merged")
+    make("cast-adapter.parquet", *cast, *greedy, *adapter, shared="cast")
+    make("cast-carrier.parquet", *cast, *greedy, *carrier, shared="cast")
+    make("cast-merged.parquet", *cast, *greedy, *merged, shared="cast-pool")
 
 
 if __name__ == "__main__":

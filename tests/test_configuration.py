@@ -81,9 +81,17 @@ def test_a_variant_is_built_and_served_as_it_is_named():
     assert folder_flag("adapter", mini.adapter("r0-copy-float32")) == ""
     assert mini.adapter_flags("random-r3") == "--rank=3 --directions=random --seed=7"
     assert mini.adapter_flags("rescaled-r3") == "--rank=3 --rescale"
-    # The models themselves are computed in the experiment's own dtype.
+    # The models themselves are served in the experiment's own dtype.
     assert "--dtype=bfloat16" in mini.sampling_flags("rl")
     assert "--details" not in mini.delta_flags("rl")
+
+
+def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served():
+    mini, post = (load(CONFIG | {"experiment": name}, ROOT) for name in ("mini", "deepscaler"))
+    for model in mini.sampled:
+        assert "--dtype=bfloat16 --compute-dtype=float32" in mini.sampling_flags(model)
+    for model in post.sampled:
+        assert "--compute-dtype" not in post.sampling_flags(model)
 
 
 def test_growing_the_pool_keeps_the_names_of_the_shards_there_are():
@@ -140,6 +148,11 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ("sampling.user", "Solve it.", 'sampling.user: is "Solve it.", must contain {problem}'),
         ("sampling.top_p", 0, "sampling.top_p: is 0, must be more than 0"),
         ("sampling.beam", 4, "sampling: unknown key beam"),
+        (
+            "sampling.compute_dtype",
+            "float16",
+            "sampling.compute_dtype is float16, but a model is served as bfloat16",
+        ),
         ("title", None, "missing key title"),
         ("factoring.device", "tpu", 'factoring.device: is "tpu", must be one of cpu, cuda'),
         ("factoring.threads", 0, "factoring.threads: is 0, must be at least 1"),

@@ -32,8 +32,8 @@ def test_a_rank_vllm_does_not_serve_is_an_error(tmp_path, rank):
         engine.adapter_rank(tmp_path)
 
 
-def serving(**more):
-    return engine.Serving(Path("m"), "cpu", "bfloat16", 1000, 8, **more)
+def serving(compute_dtype="bfloat16", **more):
+    return engine.Serving(Path("m"), "cpu", "bfloat16", compute_dtype, 1000, 8, **more)
 
 
 def test_keys_and_values_of_all_sequences_have_room(monkeypatch):
@@ -47,6 +47,8 @@ def test_keys_and_values_of_all_sequences_have_room(monkeypatch):
     monkeypatch.setattr(engine, "_free_memory", lambda: 2**40)
     needed = engine.kv_cache_bytes(serving(), config, 8)
     assert 8 * 1024 * 28 * 1024 <= needed <= 1.5 * 8 * 1024 * 28 * 1024
+    # They are kept in what is computed in, whatever the weights are cast to.
+    assert engine.kv_cache_bytes(serving("float32"), config, 8) == 2 * needed
     monkeypatch.setattr(engine, "_free_memory", lambda: 2**20)
     assert engine.kv_cache_bytes(serving(), config, 8) == 128 * 28 * 1024
     assert engine.kv_cache_bytes(serving(kv_cache_gib=1.5), config, 8) == 1.5 * 2**30
@@ -61,6 +63,8 @@ def test_positions_that_are_scaled_are_vllms_to_judge(tmp_path):
     assert engine.read_config(tmp_path, 400) == config
 
 
+FORMS = ["carrier", "merged", "adapter"]
+both_pools = pytest.mark.parametrize("pool", ["", "cast-"], ids=["bfloat16", "float32"])
 needs_vllm = pytest.mark.skipif(
     find_spec("vllm") is None, reason="vLLM is not installed in this environment"
 )
@@ -86,33 +90,40 @@ def runs(tmp_path_factory):
 
 
 @needs_vllm
-def test_two_runs_give_the_same_table(runs):
+@both_pools
+def test_two_runs_give_the_same_table(runs, pool):
     place, _ = runs
-    assert (place / "all.parquet").read_bytes() == (place / "again.parquet").read_bytes()
+    same = [(place / f"{pool}{name}.parquet").read_bytes() for name in ("all", "again")]
+    assert same[0] == same[1]
 
 
 @needs_vllm
-def test_neither_batch_size_nor_order_changes_a_completion(runs):
+@both_pools
+def test_neither_batch_size_nor_order_changes_a_completion(runs, pool):
     """12 at once with too little memory, so that some are set back; five at once from the last
     to the first; one at a time."""
     _, tables = runs
-    pandas.testing.assert_frame_equal(tables["all"], tables["backwards"])
-    few = tables["all"][tables["all"]["sample"] < 2].reset_index(drop=True)
-    pandas.testing.assert_frame_equal(few, tables["alone"])
+    whole = tables[f"{pool}all"]
+    pandas.testing.assert_frame_equal(whole, tables[f"{pool}backwards"])
+    few = whole[whole["sample"] < 2].reset_index(drop=True)
+    pandas.testing.assert_frame_equal(few, tables[f"{pool}alone"])
 
 
 @needs_vllm
-def test_shards_give_the_pool(runs):
+@both_pools
+def test_shards_give_the_pool(runs, pool):
     _, tables = runs
+    whole = tables[f"{pool}all"]
     for name, samples in (("first", {0, 1}), ("second", {2, 3})):
-        part = tables["all"][tables["all"]["sample"].isin(samples)].reset_index(drop=True)
-        pandas.testing.assert_frame_equal(part, tables[name])
+        part = whole[whole["sample"].isin(samples)].reset_index(drop=True)
+        pandas.testing.assert_frame_equal(part, tables[f"{pool}{name}"])
 
 
 @needs_vllm
-def test_samples_differ_and_keep_to_the_limits(runs):
+@both_pools
+def test_samples_differ_and_keep_to_the_limits(runs, pool):
     _, tables = runs
-    table = tables["all"]
+    table = tables[f"{pool}all"]
     assert table["completion"].is_unique
     limit = (150 - table["prompt_tokens"]).clip(upper=100)
     assert (table["completion_tokens"] <= limit).all()
@@ -122,21 +133,30 @@ def test_samples_differ_and_keep_to_the_limits(runs):
     assert not table["completion"].str.contains("<eos>").any()
 
 
+def load(place, form):
+    """A model of the runs in transformers, an adapter beside its carrier, all in float32."""
+    import torch
+    from peft import PeftModel
+    from transformers import Qwen2ForCausalLM
+
+    folder = place / ("merged" if form == "merged" else "carrier")
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return PeftModel.from_pretrained(model, place / "adapter") if form == "adapter" else model
+
+
 def greedy_texts(model, place):
     """What transformers makes of the same prompts, token by token."""
     import torch
-    from transformers import Qwen2ForCausalLM
 
     from lowrank import prompts
 
-    loaded = Qwen2ForCausalLM.from_pretrained(model, dtype=torch.float32)
     tokenizer = prompts.load_tokenizer(place / "tokenizer")
     texts = []
     for problem in PROBLEMS.values():
         ids = prompts.prompt_ids(tokenizer, "", "{problem}", "<think>\n", problem)
         with torch.inference_mode():
-            made = loaded.generate(
-                torch.tensor([ids]),
+            made = model.generate(
+                input_ids=torch.tensor([ids]),
                 attention_mask=torch.ones(1, len(ids), dtype=torch.long),
                 do_sample=False,
                 max_new_tokens=min(100, 150 - len(ids)),
@@ -148,12 +168,24 @@ def greedy_texts(model, place):
 
 
 @needs_vllm
-@pytest.mark.parametrize("form", ["carrier", "merged", "adapter"])
+@pytest.mark.parametrize("form", FORMS)
 def test_greedy_text_is_that_of_transformers(runs, form):
     """An adapter served unmerged is the merged model; the carrier alone is another one."""
     place, tables = runs
-    model = place / ("carrier" if form == "carrier" else "merged")
-    assert tables[form]["completion"].tolist() == greedy_texts(model, place)
+    assert tables[form]["completion"].tolist() == greedy_texts(load(place, form), place)
+
+
+@needs_vllm
+@pytest.mark.parametrize("form", FORMS)
+def test_computed_in_float32_a_model_holds_what_it_is_served_as(runs, form):
+    """All three are stored in float32. Their values are those of bfloat16, the adapter's too."""
+    place, tables = runs
+    model = load(place, form)
+    for weight in model.parameters():
+        weight.data = weight.data.bfloat16().float()
+    served = tables[f"cast-{form}"]["completion"].tolist()
+    assert served == greedy_texts(model, place)
+    assert served != tables[form]["completion"].tolist()
 
 
 @needs_vllm

@@ -196,17 +196,19 @@ def _pools(found: Evidence) -> dict[str, Any]:
         grades = found.grades[benchmark, model]
         unjudged = int(grades["unjudged"].notna().sum())
         total = counts["completions"]
+        engine = records[0]["engine"]
         served = [records[0]["model"][key] for key in ("sha256", "adapter_sha256")]
         rows.append(
             row(
                 found.label(model), benchmark, f"{total:,}",
                 f"{counts['completion_tokens'] / total:,.0f}", percent(counts["truncated"] / total),
                 percent(counts["empty"] / total), percent(grades["answer"].isna().mean()),
-                str(unjudged), " + ".join(hashed[:12] for hashed in served if hashed),
+                str(unjudged), engine["dtype"], engine["compute_dtype"],
+                " + ".join(hashed[:12] for hashed in served if hashed),
             )
         )  # fmt: skip
     heads = ["model", "benchmark", "completions", "mean tokens", "cut off", "empty", "no answer",
-             "not judged", "SHA-256 of what was served"]  # fmt: skip
+             "not judged", "served as", "computed in", "SHA-256 of what was served"]  # fmt: skip
     return grid(heads, rows, caption="Pools")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from lowrank.casting import check_compute_dtype
 from lowrank.errors import InputError
 from lowrank.experiment import Experiment
 from lowrank.lora_ranks import VLLM_RANKS
@@ -44,6 +45,7 @@ def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -
     _check_subject(experiment, where)
     _check_sizes(experiment, where, asked)
     _check_paths(experiment, where, root)
+    _check_dtypes(experiment, where)
     return experiment
 
 
@@ -217,3 +219,11 @@ def _check_path(path: str, key: str, root: Path) -> None:
         locate(path, root)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def _check_dtypes(experiment: Experiment, where: str) -> None:
+    """What is computed in must hold what any model is served as."""
+    sampling = experiment.sampling
+    computed = sampling.get("compute_dtype")
+    for dtype in {sampling["dtype"]: None, **dict.fromkeys(experiment.config["serve_dtype"])}:
+        check_compute_dtype(dtype, computed or dtype, f"{where}: sampling.compute_dtype")

@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -15,12 +15,14 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowrank.casting import cast_adapter, load_format
 from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.invariance import make_batch_invariant
 from lowrank.lora_ranks import VLLM_RANKS, served_rank
 
 if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
 GIB = 2**30
@@ -33,7 +35,9 @@ class Serving:
     """What is served, and how.
 
     model: checkpoint folder (safetensors); adapter: PEFT LoRA folder to serve on it, or None.
-    device: "cpu" or "cuda". dtype: of weights, activations and key-value cache.
+    device: "cpu" or "cuda".
+    dtype: what weights are cast to; compute_dtype: of activations and key-value cache, and what
+    the cast weights are held in.
     max_model_len: prompt and completion together, in tokens.
     max_num_seqs: completions in progress at once.
     threads: OpenMP threads (CPU).
@@ -44,12 +48,18 @@ class Serving:
     model: Path
     device: str
     dtype: str
+    compute_dtype: str
     max_model_len: int
     max_num_seqs: int
     threads: int = 1
     adapter: Path | None = None
     kv_cache_gib: float | None = None
     gpu_memory: float = 0.9
+
+    @property
+    def casts_once(self) -> bool:
+        """Whether the cast to what is computed in is the cast to what is served."""
+        return self.compute_dtype == self.dtype
 
 
 @dataclass(frozen=True)
@@ -188,7 +198,7 @@ def kv_cache_bytes(serving: Serving, config: dict[str, Any], sequences: int) -> 
         return int(serving.kv_cache_gib * GIB)
     heads = config.get("num_attention_heads", 1)
     size = config.get("head_dim") or config.get("hidden_size", heads) // heads
-    a_token = 2 * config.get("num_hidden_layers", 1) * size * BYTES[serving.dtype]
+    a_token = 2 * config.get("num_hidden_layers", 1) * size * BYTES[serving.compute_dtype]
     a_token *= config.get("num_key_value_heads") or heads
     # A block more for each: vLLM keeps one for itself, and looks one ahead.
     blocks = (ceil(serving.max_model_len / CPU_BLOCK) + 1) * (sequences + 1)
@@ -248,6 +258,8 @@ def start(serving: Serving, sequences: int) -> Complete:
             raise InputError(f"{serving.model}: vLLM does not serve it ({error})") from error
     if serving.device == "cpu":
         engine.apply_model(make_batch_invariant)
+    if serving.adapter is not None:
+        add_adapter(engine, serving)
     print(f"engine up after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     # Twice as many as run at once, so that a place that falls free is taken in the next step.
     return partial(complete, engine, serving.adapter, 2 * running)
@@ -257,10 +269,11 @@ def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[st
     """vLLM's EngineArgs for `running` completions at once."""
     chosen: dict[str, Any] = {
         "model": str(serving.model),
-        "dtype": serving.dtype,
+        "dtype": serving.compute_dtype,
         "max_model_len": serving.max_model_len,
         "max_num_seqs": running,
-        "load_format": "safetensors",
+        # Where the two dtypes are one, vLLM's own cast is the one that is meant.
+        "load_format": "safetensors" if serving.casts_once else load_format(serving.dtype),
         "trust_remote_code": False,
         # Token ids in and out: tokenizer, end tokens and sampling defaults are the
         # experiment's, never a model's own.
@@ -291,6 +304,20 @@ def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[st
     return chosen
 
 
+def lora_request(adapter: Path, folder: Path | None = None) -> "LoRARequest":
+    """vLLM's name of the adapter; folder: where it is read from, if not where it stands."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.name or "adapter", 1, str(folder or adapter))
+
+
+def add_adapter(engine: "LLMEngine", serving: Serving) -> None:
+    """Have the engine load its adapter, with factors of the values that are served."""
+    uncast = nullcontext(serving.adapter)
+    with uncast if serving.casts_once else cast_adapter(serving.adapter, serving.dtype) as folder:
+        engine.add_lora(lora_request(serving.adapter, folder))
+
+
 def complete(
     engine: "LLMEngine", adapter: Path | None, in_flight: int, requests: Iterable[Request]
 ) -> Iterator[list[Completion]]:
@@ -299,10 +326,9 @@ def complete(
     A step that finishes nothing yields an empty list, so that the caller can keep time.
     RuntimeError if the engine gives one up.
     """
-    from vllm.lora.request import LoRARequest
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-    lora = None if adapter is None else LoRARequest(adapter.name or "adapter", 1, str(adapter))
+    lora = None if adapter is None else lora_request(adapter)
     waiting = iter(requests)
     unfinished = 0
     while True:

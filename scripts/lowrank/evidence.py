@@ -72,6 +72,12 @@ class Evidence:
         variants = self.experiment["variants"]
         return {name: v for name, v in variants.items() if v["kind"] != "lowrank"}
 
+    @property
+    def computed_in(self) -> list[str]:
+        """The dtypes that the engines computed in, as the samples' records say."""
+        records = [record for shards in self.provenance.values() for record in shards]
+        return list(dict.fromkeys(record["engine"]["compute_dtype"] for record in records))
+
     def label(self, model: str) -> str:
         """What a person calls a model or variant; a form that is not the first is named."""
         experiment = self.experiment

@@ -74,7 +74,8 @@ def asked(found: Evidence) -> list[str]:
         + (f" Controls: {'; '.join(controls)}." if controls else "")
         + " Each model"
         f" answered every problem of {benchmarks} {experiment['samples']} times at temperature"
-        f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}. Read are the mean accuracy"
+        f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}, computed in"
+        f" {listed(found.computed_in)}. Read are the mean accuracy"
         f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
         f" protocol, the mean of {experiment['repeats']} random draws.",
     ]
@@ -135,7 +136,8 @@ def served(found: Evidence) -> list[str]:
         " format, the stored weight stays at the base's value and the update is lost. What was"
         " stored is therefore compared with what was meant, weight by weight: the relative error of"
         " (stored minus base) against the meant change, the share of changed entries that the cast"
-        " left at the base's value, and the cosine between the two."
+        " left at the base's value, and the cosine between the two. What a model is served as is"
+        " held as it is, whatever the engine computes in."
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowrank import engine, prompts
+from lowrank.casting import check_compute_dtype
 from lowrank.engine import Complete, Request, Serving
 from lowrank.errors import InputError
 from lowrank.files import read_json, read_table, sha256, write_json, write_table
@@ -138,6 +139,7 @@ def check_numbers(job: Job) -> None:
     for flag, (value, right, expected) in wanted.items():
         if not right:
             raise InputError(f"{flag} is {value}; {expected} was expected")
+    check_compute_dtype(serving.dtype, serving.compute_dtype, "--compute-dtype")
     if job.output.suffix != ".parquet":
         raise InputError(f"--output is {job.output}; a name that ends in .parquet was expected")
     if "\\n" in job.think:
@@ -255,7 +257,12 @@ def determinants(
             "max_tokens": job.max_tokens,
             "max_model_len": serving.max_model_len,
         },
-        "engine": {"device": serving.device, "dtype": serving.dtype, "versions": versions},
+        "engine": {
+            "device": serving.device,
+            "dtype": serving.dtype,
+            "compute_dtype": serving.compute_dtype,
+            "versions": versions,
+        },
     }
 
 
