@@ -44,6 +44,14 @@ def test_a_row_comes_out_the_same_wherever_it_stands():
         assert torch.equal(blockwise(x[chosen], weight, None), whole[chosen])
 
 
+def test_a_dimension_of_one_more_is_kept():
+    x, weight = torch.randn(1, 70, 8), torch.randn(3, 8)
+    shapes = []
+    made = invariance.in_blocks(watched(shapes), {})(x, weight, None)
+    torch.testing.assert_close(made, torch.nn.functional.linear(x, weight))
+    assert set(shapes) <= {(64, 8), (128, 8)}
+
+
 def test_a_model_without_the_layers_expected_is_an_error():
     with pytest.raises(RuntimeError, match="no cpu_linear"):
         invariance.make_batch_invariant(torch.nn.Linear(2, 2))

@@ -30,7 +30,7 @@ def make_batch_invariant(model: "Module") -> None:
 
 
 def in_blocks(linear: Linear, scratch: "dict[tuple, Tensor]") -> Linear:
-    """`linear(x [n, k], weight, bias) -> [n, m]` with the bits of blocks of BLOCK rows.
+    """`linear(x [..., k], weight, bias) -> [..., m]` with the bits of blocks of BLOCK rows.
 
     The rows are filled up to a multiple of BLOCK. That many go at once if it gives the bits that
     its blocks give one by one, which is tried on noise when a number first occurs; else the
@@ -51,6 +51,9 @@ def in_blocks(linear: Linear, scratch: "dict[tuple, Tensor]") -> Linear:
         return scratch[key][:rows]
 
     def blockwise(x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":
+        if x.dim() != 2:  # [1, n, k] where vLLM runs a model of transformers'
+            made = blockwise(x.reshape(-1, x.shape[-1]), weight, bias)
+            return made.reshape(*x.shape[:-1], made.shape[-1])
         count = len(x)
         if count > LARGE:
             return torch.cat([blockwise(part, weight, bias) for part in x.split(LARGE)])
