@@ -45,6 +45,24 @@ def test_values_on_the_command_line_are_what_they_look_like():
     assert load(CONFIG | {"details": "false"}, ROOT).config["details"] is False
 
 
+def test_keys_left_open_are_answered_as_the_workflow_ships_them():
+    assert load({"experiment": "mini", "ranks": [3]}, ROOT).config == CONFIG | {"ranks": [3]}
+
+
+def test_an_experiment_is_resolved_once():
+    """Planning asks for every name again for every job; making them anew each time is quadratic."""
+    mini = load(CONFIG, ROOT)
+    assert mini.variants is mini.variants
+    assert mini.adapters is mini.adapters
+    assert mini.sampled is mini.sampled
+    assert mini.shards is mini.shards
+
+
+def test_what_another_workflow_asks_is_named_after_its_module():
+    with pytest.raises(InputError, match=r"^config of module deep: maj_k has 65, more than"):
+        load({"maj_k": [65]}, ROOT, module="deep")
+
+
 def test_forms_and_controls_are_named_by_what_they_are():
     asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
     forms = load(CONFIG | asked | {"serve_dtype": ["bfloat16", "float32"]}, ROOT)

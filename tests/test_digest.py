@@ -77,3 +77,20 @@ def test_large_files_are_sampled_from_end_to_end(tmp_path, monkeypatch):
     file.write_bytes(content + b"\0")
     seen.add(source_digest(file))
     assert len(seen) == 4
+
+
+def test_a_source_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    """A plan asks for a local model's digest once a job; it must not read gigabytes each time."""
+    source = tmp_path / "weights"
+    source.write_bytes(b"one")
+    read = []
+    hashed = digest.hashlib.file_digest
+    monkeypatch.setattr(
+        digest.hashlib, "file_digest", lambda file, kind: read.append(1) or hashed(file, kind)
+    )
+    first = source_digest(source)
+    assert source_digest(source) == first
+    assert len(read) == 1
+    source.write_bytes(b"two")
+    os.utime(source, (1, 1))
+    assert source_digest(source) != first
