@@ -68,8 +68,7 @@ def source_digest(source: str | Path) -> str:
 
     Files above 32 MiB (weights) are sampled, size and 16 evenly spaced blocks of 1 MiB, so
     that planning stays quick with local checkpoints of many gigabytes; the fetched copy's
-    manifest has the full hash of every file. A source that does not exist has a digest too:
-    planning goes on, and the program that reads it says what is missing.
+    manifest has the full hash of every file. What does not exist is "missing".
     """
     source = Path(source)
     if not source.exists():
