@@ -14,6 +14,9 @@ completion_tokens (the end token included) and finish_reason (stop, or length fo
 beside it <shard>.json: versions, hashes, parameters, a decoded prompt, counts. While the job runs,
 finished completions stand in <shard>.partial.jsonl: started again after a kill, it goes on there.
 
+The weights, and the factors of an adapter, are cast to --dtype, whatever they are stored in and
+whatever --compute-dtype the engine computes in.
+
 Nothing is fetched, no code of a model is run, weights are read from safetensors only.
 
 Example:

@@ -101,6 +101,15 @@ def test_identifiers_on_the_page_are_unique_and_links_arrive(built):
     assert targets <= set(names)
 
 
+def test_what_was_computed_in_stands_beside_what_was_served(built):
+    page = Page((built / "report.html").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.text).split())
+    assert "top-p 0.95, computed in float32" in text
+    assert "engine.dtype bfloat16" in text
+    assert "engine.compute_dtype float32" in text
+    assert "served as computed in SHA-256 of what was served" in text
+
+
 def test_two_builds_give_the_same_bytes(built, tmp_path):
     report.build(results_of(tmp_path), tmp_path, tmp_path / "report")
     for name in OUTPUTS:

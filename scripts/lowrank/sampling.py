@@ -318,6 +318,7 @@ def make(
             rate = tokens / max(time.monotonic() - began, 1e-9)
             progress.what = f"completions, {rate:.0f} tokens/s"
             progress.step(len(finished))
+    print(f"{tokens} tokens after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
 
 
 def completions_table(job: Job, asked: list[Prompt], journal: Journal) -> "pandas.DataFrame":
