@@ -115,28 +115,27 @@ def reference(pair: Path, method: str, rank: int) -> None:
     """Factor every matrix with torch's gesdd or svd_lowrank and throw the result away."""
     import torch
 
-    from lowrank.checkpoint import open_checkpoint, role
+    from lowrank.checkpoint import open_checkpoint
     from lowrank.delta import difference
 
     base, derivative = open_checkpoint(pair / "base"), open_checkpoint(pair / "derivative")
-    for name in base.tensors:
-        if role(name) == "projection":
-            D = difference(base, derivative, name)
-            if method == "gesdd":
-                torch.linalg.svd(D, full_matrices=False)
-            else:
-                torch.svd_lowrank(D, q=min(rank + 8, min(D.shape)), niter=4)
+    for name in base.anatomy.matrices():
+        D = difference(base, derivative, name)
+        if method == "gesdd":
+            torch.linalg.svd(D, full_matrices=False)
+        else:
+            torch.svd_lowrank(D, q=min(rank + 8, min(D.shape)), niter=4)
 
 
 def floor(pair: Path, threads: int) -> float:
     """Seconds that reading the bytes and forming the Gram matrices must take on this machine."""
     import torch
 
-    from lowrank.checkpoint import open_checkpoint, role
+    from lowrank.checkpoint import open_checkpoint
 
     torch.set_num_threads(threads)
     models = [open_checkpoint(pair / side) for side in ("base", "derivative")]
-    entries = [e for m in models for n, e in m.tensors.items() if role(n) == "projection"]
+    entries = [m.tensors[name] for m in models for name in m.anatomy.matrices()]
     largest = max(entries, key=lambda entry: entry.size)
     start = time.perf_counter()
     with largest.file.open("rb") as content:
@@ -149,8 +148,7 @@ def floor(pair: Path, threads: int) -> float:
     X @ X
     flops = 2 * 2048**3 / (time.perf_counter() - start)
     # A symmetric product of the shorter side s: s^2 times the longer side, in multiply-adds / 2.
-    work = sum(min(e.shape) * e.parameters for n, e in models[0].tensors.items()
-               if role(n) == "projection")  # fmt: skip
+    work = sum(min(e.shape) * e.parameters for e in entries[: len(entries) // 2])
     print(f"reading {rate / 1e9:.2f} GB/s, float64 GEMM {flops / 1e9:.0f} GFLOP/s")
     return sum(entry.size for entry in entries) / rate + work / flops
 
@@ -231,10 +229,9 @@ def main() -> None:
                     best[name] = measured
             print_table(best)
 
-        from lowrank.checkpoint import open_checkpoint, role
+        from lowrank.checkpoint import open_checkpoint
 
-        names = [n for n in open_checkpoint(pair / "base").tensors if role(n) == "projection"]
-        names = names[: args.check]
+        names = open_checkpoint(pair / "base").anatomy.matrices()[: args.check]
         for name in ("build_adapter", "mergekit"):
             if name in best and names:
                 found = adapter_error(out / name, out / "delta_svd", pair, names, args.rank)

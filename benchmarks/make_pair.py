@@ -8,11 +8,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from lowrank.checkpoint import EMBEDDING, HEAD, INDEX, SINGLE, role, write_manifest
+from lowrank.checkpoint import INDEX, SINGLE, write_manifest
 from lowrank.errors import run
 from lowrank.files import write_json
 from lowrank.tensorfile import write_tensors
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 HIDDEN, INTERMEDIATE, VOCABULARY, KV = 1536, 8960, 151936, 256
 WEIGHT = 0.03  # standard deviation of the base's weights
 UPDATE = 4.5e-5  # of the update's noise: the real one's scale
@@ -64,7 +65,7 @@ def derivative_weight(seed: int, name: str, shape: tuple[int, ...]):
 
     weight = base_weight(seed, name, shape).float()
     weight.add_(normal(seed, "rl", name, shape), alpha=UPDATE)
-    if role(name) == "projection":
+    if name.endswith("_proj.weight"):
         sigma = torch.tensor(PLANTED)
         left, right = (
             torch.linalg.qr(normal(seed, side, name, (length, len(sigma)))).Q

@@ -8,6 +8,7 @@ import pytest
 
 HIDDEN, INTERMEDIATE, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 128, 224, 2, 4, 2, 32
 VOCABULARY = 128
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 PLANTED = 3  # rank of the delta between base and derivative, before noise
 
 
@@ -70,6 +71,11 @@ def projections() -> dict[str, tuple[int, int]]:
         for layer in range(LAYERS)
         for module, shape in shapes.items()
     }
+
+
+def role(name: str) -> str:
+    """What a tensor of a tiny Qwen2 is, by its name."""
+    return "projection" if name in projections() else "bias" if name.endswith("bias") else "other"
 
 
 def random_weights(seed: int, tied: bool) -> dict:

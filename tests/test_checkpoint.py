@@ -5,20 +5,16 @@ import shutil
 
 import pytest
 import torch
-from conftest import config, random_weights, write_checkpoint
+from conftest import EMBEDDING, HEAD, config, random_weights, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from lowrank.checkpoint import (
-    EMBEDDING,
-    HEAD,
     INDEX,
     SINGLE,
     clear_checkpoint,
-    layer_and_module,
     make_manifest,
     open_checkpoint,
     read_manifest,
-    role,
     write_manifest,
 )
 from lowrank.errors import InputError
@@ -33,15 +29,6 @@ def copy(trio, tmp_path):
         return shutil.copytree(getattr(trio, name), tmp_path / name)
 
     return make
-
-
-def test_roles():
-    assert role("model.layers.3.self_attn.q_proj.weight") == "projection"
-    assert role("model.layers.3.mlp.down_proj.weight") == "projection"
-    assert role("model.layers.3.self_attn.q_proj.bias") == "bias"
-    for name in (EMBEDDING, HEAD, "model.norm.weight", "model.layers.0.input_layernorm.weight"):
-        assert role(name) == "other"
-    assert layer_and_module("model.layers.13.mlp.up_proj.weight") == (13, "up_proj")
 
 
 def test_shards_and_single_files_read_alike(trio):

@@ -10,14 +10,14 @@ import pytest
 from report_case import EXPERIMENT, make_results
 
 from lowrank import comparisons, delta_tables, metrics, sampling
-from lowrank.checkpoint import open_checkpoint
+from lowrank.checkpoint import open_pair
 from lowrank.delta import FATES
 from lowrank.deltas import deltas_frame
 from lowrank.evaluation import evaluate_files, write_numbers
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import read_table
 from lowrank.grading import grade
-from lowrank.ledger import ledger_rows, pair_tensors
+from lowrank.ledger import ledger_rows, pair_tensors, squared_changes
 from lowrank.variant import Fidelity
 from lowrank.verdicts import comparisons_frame
 
@@ -58,8 +58,10 @@ def test_every_column_is_documented_and_no_other(heading, columns):
 
 
 def test_the_ledgers_columns_are_documented(trio):
-    base, derivative = open_checkpoint(trio.base), open_checkpoint(trio.derivative)
-    rows = ledger_rows(base, derivative, pair_tensors(base, derivative, []), FATES)
+    base, derivative = open_pair(trio.base, trio.derivative)
+    pairs = pair_tensors(base, derivative, [])
+    changes = squared_changes(base, derivative, pairs, {})
+    rows = ledger_rows(base, derivative, pairs, FATES, changes)
     assert documented("ledger")[0] == list(rows[0])
 
 

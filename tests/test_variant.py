@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 import torch
-from conftest import config, projections, random_weights, write_checkpoint
+from conftest import EMBEDDING, HEAD, config, projections, random_weights, role, write_checkpoint
 from safetensors.torch import load_file
 
 from lowrank.adapter import open_adapter, write_adapter
-from lowrank.checkpoint import EMBEDDING, HEAD, open_checkpoint, role
+from lowrank.checkpoint import open_checkpoint
 from lowrank.delta import factor_pair
 from lowrank.errors import InputError
 from lowrank.variant import Fidelity, write_variant

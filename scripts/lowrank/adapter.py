@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lowrank.checkpoint import MANIFEST, Checkpoint, open_checkpoint, read_manifest
+from lowrank.architecture import IN_MEMORY, input_first, matrix_name, text_config
+from lowrank.checkpoint import MANIFEST, Checkpoint, open_pair, read_manifest
 from lowrank.delta import check_origin, difference, read_directions, read_sigma
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, write_json
@@ -94,7 +95,7 @@ def write_adapter(
     if rank < 1:
         raise InputError(f"rank {rank}: a rank of at least 1 expected")
     delta = read_json(delta_folder / MANIFEST)
-    base, derivative = open_checkpoint(base_folder), open_checkpoint(derivative_folder)
+    base, derivative = open_pair(base_folder, derivative_folder)
     check_origin(delta, "base", base, delta_folder)
     check_origin(delta, "derivative", derivative, delta_folder)
     matrices: dict[str, dict[str, Any]] = delta["matrices"]
@@ -104,8 +105,9 @@ def write_adapter(
         stored_rank = served_rank(stored_rank)
 
     tensors, record = {}, {}
+    turned = input_first(base.config)  # PEFT's factors are of [out, in] all the same
     for name, matrix in matrices.items():
-        rows, columns = matrix["shape"]
+        rows, columns = reversed(matrix["shape"]) if turned else matrix["shape"]
         key = PREFIX + name.removesuffix(".weight")
         tensors[f"{key}.lora_A.weight"] = ("F32", (stored_rank, columns))
         tensors[f"{key}.lora_B.weight"] = ("F32", (rows, stored_rank))
@@ -130,6 +132,7 @@ def write_adapter(
             else:
                 rows = read_directions(delta_folder, name, chosen.start, chosen.stop)
                 A, B = split(difference(base, derivative, name), rows)
+            A, B = (B.T, A.T) if turned else (A, B)
             root = math.sqrt(scale)
             spare = stored_rank - effective
             yield torch.nn.functional.pad(A * root, (0, 0, 0, spare))
@@ -163,15 +166,27 @@ def chosen_rows(directions: str, rank: int, count: int) -> slice:
     return slice(count - rank, count) if directions == "bottom" else slice(0, rank)
 
 
-def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any]:
-    """adapter_config.json: module types if all of a type are in the delta, else full names."""
+def target_modules(base: Checkpoint, names: list[str]) -> list[str]:
+    """What PEFT's target_modules has to be so that it finds the modules of these weights, no other.
+
+    PEFT takes every module whose path ends in one of the entries. An entry is the module's last
+    word where all modules of that word are meant (a vision tower may have its own q_proj); else
+    the paths, as stored and as transformers has them in memory.
+    """
     paths = [name.removesuffix(".weight") for name in names]
-    types = {path.rsplit(".", 1)[1] for path in paths}
-    every = {
-        name.removesuffix(".weight")
-        for name in base.tensors
-        if name.removesuffix(".weight").rsplit(".", 1)[-1] in types and name.endswith(".weight")
-    }
+    words = {path.rpartition(".")[2] for path in paths}
+    every = {name.removesuffix(".weight") for name in base.tensors if name.endswith(".weight")}
+    if {path for path in every if path.rpartition(".")[2] in words} <= set(paths):
+        return sorted(words)
+    if text_config(base.config) is not base.config:
+        list_ = base.anatomy.stack.rpartition(".")[2]
+        inner = [path.removeprefix(f"{base.anatomy.stack}.") for path in paths]
+        paths += [f"{IN_MEMORY}.{list_}.{path}" for path in inner]
+    return sorted(set(paths))
+
+
+def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any]:
+    """adapter_config.json of an adapter for these weights."""
     source = read_manifest(base)["source"]
     return {
         "peft_type": "LORA",
@@ -182,9 +197,9 @@ def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any
         "lora_alpha": rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted(types if every == set(paths) else paths),
+        "target_modules": target_modules(base, names),
         "modules_to_save": None,
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": input_first(base.config),
         "inference_mode": True,
         "init_lora_weights": True,
         "use_rslora": False,
@@ -199,10 +214,12 @@ class Adapter:
     folder: Path
     factors: dict[str, tuple[TensorEntry, TensorEntry]]  # lora_A [r, in], lora_B [out, r]
     scale: float
+    turned: bool = False  # the weights are stored [in, out]
 
     def read(self, name: str) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """(A, B), float32, with the weight's delta = B A; the scale is in B."""
+        """(A, B), float32, with the delta of the weight as stored = B A; the scale is in B."""
         A, B = (read_tensor(entry).float() for entry in self.factors[name])
+        A, B = (B.T, A.T) if self.turned else (A, B)
         return A, B if self.scale == 1 else B * self.scale
 
 
@@ -214,8 +231,9 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
     """
     folder = Path(folder)
     config = read_json(folder / CONFIG_FILE)
+    turned = input_first(base.config)
     refused = {"bias": "none", "modules_to_save": None, "use_dora": False, "use_rslora": False,
-               "fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}}  # fmt: skip
+               "fan_in_fan_out": turned, "rank_pattern": {}, "alpha_pattern": {}}  # fmt: skip
     for key, plain in refused.items():
         if config.get(key) not in (plain, None, [], {}):
             raise InputError(
@@ -223,16 +241,18 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
                 f"({key}: {plain!r}) can be merged here without dropping something"
             )
     entries, _ = read_header(folder / WEIGHTS_FILE)
+    names = {name.removesuffix(".weight"): name for name in matrix_names(base)}
     factors = {}
     for key in sorted(entries):
         path, ending = key.removeprefix(PREFIX), ".lora_A.weight"
-        name = path.removesuffix(ending) + ".weight"
+        name = names.get(path.removesuffix(ending))
         if key.startswith(PREFIX) and path.endswith(".lora_B.weight"):
             if key.replace(".lora_B.", ".lora_A.") in entries:
                 continue
-        elif key.startswith(PREFIX) and path.endswith(ending) and name in base.tensors:
+        elif key.startswith(PREFIX) and path.endswith(ending) and name is not None:
             A, B = entries[key], entries.get(key.replace(".lora_A.", ".lora_B."))
-            if B is not None and (B.shape[0], A.shape[1]) == base.tensors[name].shape:
+            shape = base.find(name).shape
+            if B is not None and (B.shape[0], A.shape[1]) == (shape[::-1] if turned else shape):
                 factors[name] = (A, B)
                 continue
         raise InputError(
@@ -243,4 +263,13 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
     record = folder / RECORD_FILE
     if record.is_file():
         check_origin(read_json(record)["delta"], "base", base, folder)
-    return Adapter(folder, factors, config["lora_alpha"] / config["r"])
+    return Adapter(folder, factors, config["lora_alpha"] / config["r"], turned)
+
+
+def matrix_names(base: Checkpoint) -> list[str]:
+    """Names of everything that an adapter may be for: tensors, and the matrices of stacks."""
+    names = list(base.tensors)
+    for tensor, part in base.anatomy.parts.items():
+        if part.stacked:
+            names += [matrix_name(tensor, i) for i in range(base.tensors[tensor].shape[0])]
+    return names

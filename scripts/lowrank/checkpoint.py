@@ -6,10 +6,20 @@ code that comes with a model is run.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowrank.architecture import (
+    Anatomy,
+    find_vocabulary,
+    place_of,
+    plain_name,
+    read_anatomy,
+    split_matrix_name,
+    text_config,
+)
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, write_json
 from lowrank.tensorfile import TensorEntry, read_header, read_tensor
@@ -17,9 +27,6 @@ from lowrank.tensorfile import TensorEntry, read_header, read_tensor
 if TYPE_CHECKING:
     import torch
 
-EMBEDDING = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
-VOCABULARY = (EMBEDDING, HEAD)  # their rows may be padded differently from model to model
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MANIFEST = "manifest.json"
@@ -38,30 +45,11 @@ CONFIG_FILES = ("config.json", "generation_config.json")
 PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|msgpack|h5)$")
 TEMPORARY = re.compile(r"\..*\.\d+\.tmp")  # what a killed writer leaves
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors$")
-_PROJECTION = re.compile(
-    r"(?:^|\.)layers\.(\d+)\.(?:.+\.)?((?:q|k|v|o|gate|up|down)_proj)\.weight$"
-)
-_BIAS = re.compile(r"(?:^|\.)layers\.\d+\.(?:.+\.)?(?:q|k|v|o|gate|up|down)_proj\.bias$")
 # What a manifest repeats of config.json: enough to see what kind of model this is.
 _DESCRIBING = (
     "model_type", "architectures", "tie_word_embeddings", "vocab_size", "hidden_size",
     "num_hidden_layers", "max_position_embeddings", "torch_dtype", "dtype",
 )  # fmt: skip
-
-
-def role(name: str) -> str:
-    """What a tensor is to the experiment: "projection", "bias" (of a projection) or "other"."""
-    if _PROJECTION.search(name):
-        return "projection"
-    return "bias" if _BIAS.search(name) else "other"
-
-
-def layer_and_module(name: str) -> tuple[int, str]:
-    """(3, "q_proj") of "model.layers.3.self_attn.q_proj.weight"; ValueError for other names."""
-    match = _PROJECTION.search(name)
-    if not match:
-        raise ValueError(f"{name} is none of the seven projections")
-    return int(match[1]), match[2]
 
 
 @dataclass(frozen=True)
@@ -72,12 +60,26 @@ class Checkpoint:
     config: dict[str, Any]
     tensors: dict[str, TensorEntry]  # by name, sorted; what is stored, tied names not repeated
     tied: bool  # the output head is the embedding
+    embedding: str  # names of these two; a tied head may have no tensor of its own
+    head: str
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """The decoder's layers and what every tensor is; InputError if that cannot be told."""
+        shapes = {name: entry.shape for name, entry in self.tensors.items()}
+        where = str(self.folder)
+        return read_anatomy(self.config, shapes, self.embedding, self.head, where)
 
     def find(self, name: str) -> TensorEntry | None:
-        """The stored tensor behind a name: a tied model's head is its embedding."""
-        if name == HEAD and self.tied:
-            return self.tensors.get(EMBEDDING)
-        return self.tensors.get(name)
+        """Where a tensor lies, or one matrix of a stack ("...experts.down_proj[3]").
+
+        A tied model's head is its embedding.
+        """
+        tensor, index = split_matrix_name(name)
+        if tensor == self.head and self.tied:
+            tensor = self.embedding
+        entry = self.tensors.get(tensor)
+        return entry if entry is None or index is None else stacked_entry(entry, index)
 
     def read(self, name: str, first: int = 0, stop: int | None = None) -> "torch.Tensor":
         """Rows [first, stop) of a tensor as float32 on the CPU; InputError if any is NaN or Inf.
@@ -105,6 +107,15 @@ class Checkpoint:
     def parameters(self) -> int:
         """Number of stored parameters; a tied head counts once."""
         return sum(entry.parameters for entry in self.tensors.values())
+
+
+def stacked_entry(entry: TensorEntry, index: int) -> TensorEntry:
+    """Where matrix `index` of a stack [n, rows, columns] lies."""
+    size = entry.size // entry.shape[0]
+    name = f"{entry.name}[{index}]"
+    return TensorEntry(
+        name, entry.dtype, entry.shape[1:], entry.file, entry.start + index * size, size
+    )
 
 
 def plain_file(folder: Path, name: str) -> Path:
@@ -219,24 +230,58 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     for tensor, entry in tensors.items():
         if not re.fullmatch(r"[\w.-]{1,200}", tensor):  # names become names of files
             raise InputError(f"{entry.file}: {tensor!r} is no name for a weight; not to be trusted")
-    if EMBEDDING not in tensors:
+    tensors = _plain_names(folder, tensors)
+    shapes = {name: entry.shape for name, entry in tensors.items()}
+    embedding, head = find_vocabulary(config, shapes, str(folder))
+    said = {**text_config(config), **config}.get("tie_word_embeddings")
+    tied = head not in tensors if said is None else said
+    if not tied and head not in tensors:
         raise InputError(
-            f"{folder}: has no tensor {EMBEDDING}; only decoders in the naming of Llama and Qwen2 "
-            "are understood"
-        )
-    tied = config.get("tie_word_embeddings", HEAD not in tensors)
-    if not tied and HEAD not in tensors:
-        raise InputError(
-            f"{config_path}: tie_word_embeddings is false, but no file holds {HEAD}; fetch the "
+            f"{config_path}: tie_word_embeddings is false, but no file holds {head}; fetch the "
             "checkpoint anew or correct the configuration"
         )
-    if tied and HEAD in tensors and not _same_bytes(tensors[HEAD], tensors[EMBEDDING]):
+    if tied and head in tensors and not _same_bytes(tensors[head], tensors[embedding]):
         raise InputError(
-            f"{config_path}: tie_word_embeddings is true, but {HEAD} is stored and differs from "
-            f"{EMBEDDING}; one of the two is wrong: set tie_word_embeddings to false if the head "
+            f"{config_path}: tie_word_embeddings is true, but {head} is stored and differs from "
+            f"{embedding}; one of the two is wrong: set tie_word_embeddings to false if the head "
             "is its own"
         )
-    return Checkpoint(folder, config, dict(sorted(tensors.items())), bool(tied))
+    return Checkpoint(folder, config, dict(sorted(tensors.items())), bool(tied), embedding, head)
+
+
+def _plain_names(folder: Path, tensors: dict[str, TensorEntry]) -> dict[str, TensorEntry]:
+    """The tensors by their names in the model, without what training code put before them."""
+    plain: dict[str, TensorEntry] = {}
+    for name, entry in tensors.items():
+        if plain_name(name) in plain:
+            other = plain[plain_name(name)].name
+            raise InputError(f"{folder}: {other} and {name} are one tensor; one of them must go")
+        plain[plain_name(name)] = entry
+    return plain
+
+
+def open_pair(base: str | Path, derivative: str | Path) -> tuple[Checkpoint, Checkpoint]:
+    """Open two checkpoints under one set of names: the base's.
+
+    One may call its decoder "model.language_model." and the other "language_model.model.": what
+    has the same place in the model is the same tensor. A name that has no counterpart stays.
+    Raises InputError as open_checkpoint does.
+    """
+    one, other = open_checkpoint(base), open_checkpoint(derivative)
+    names = {place_of(name, one.embedding, one.head): name for name in one.tensors}
+    renamed = {}
+    for name, entry in other.tensors.items():
+        place = place_of(name, other.embedding, other.head)
+        renamed[name if name in one.tensors else names.get(place, name)] = entry
+    if len(renamed) < len(other.tensors):
+        raise InputError(
+            f"{other.folder}: two of its tensors have the same place in the model as one of "
+            f"{one.folder}; compare models of one architecture"
+        )
+    embedding = one.embedding if one.embedding in renamed else other.embedding
+    head = one.head if one.head in one.tensors else other.head
+    other = replace(other, tensors=dict(sorted(renamed.items())), embedding=embedding, head=head)
+    return replace(one, head=head), other
 
 
 def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:

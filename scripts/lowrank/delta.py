@@ -20,16 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lowrank import spectrum
-from lowrank.checkpoint import (
-    MANIFEST,
-    Checkpoint,
-    open_checkpoint,
-    read_manifest,
-)
+from lowrank.checkpoint import MANIFEST, Checkpoint, open_pair, read_manifest
 from lowrank.delta_tables import COLUMNS, Factored, spectrum_table, summary_table
 from lowrank.errors import InputError
 from lowrank.files import sha256, write_json, write_table
-from lowrank.ledger import Pair, ledger_rows, pair_tensors
+from lowrank.ledger import Pair, ledger_rows, pair_tensors, squared_changes
 from lowrank.progress import Progress
 from lowrank.tensorfile import read_header, read_tensor, write_tensors
 
@@ -231,7 +226,7 @@ def factor_pair(
     device: str = "cpu",
     details: bool = False,
 ) -> None:
-    """Factor every projection of a pair of checkpoints into the folder `output`.
+    """Factor every matrix of the layers of a pair of checkpoints into the folder `output`.
 
     Matrices that an earlier, interrupted run finished on the same weights are taken over after a
     check of their hash. manifest.json, spectrum.parquet, summary.parquet and ledger.parquet are
@@ -246,10 +241,9 @@ def factor_pair(
     torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is cuda, but torch sees none here; set device to cpu")
-    base, derivative = open_checkpoint(base_folder), open_checkpoint(derivative_folder)
+    base, derivative = open_pair(base_folder, derivative_folder)
     manifests = read_manifest(base), read_manifest(derivative)
     pairs = pair_tensors(base, derivative, leave_out)
-    ledger = ledger_rows(base, derivative, pairs, FATES)
     factored = [pair for pair in pairs if pair.role == "projection" and not pair.left_out]
 
     output = Path(output)
@@ -283,8 +277,13 @@ def factor_pair(
     }
     shapes = {name: tuple(matrix["shape"]) for name, matrix in matrices.items()}
     write_table(output / "spectrum.parquet", spectrum_table(shapes, results))
-    write_table(output / "summary.parquet", summary_table(shapes, results))
-    write_table(output / "ledger.parquet", pandas.DataFrame(ledger))
+    summary = summary_table(shapes, results)
+    write_table(output / "summary.parquet", summary)
+    norms = dict(zip(summary["tensor"], summary["frobenius"], strict=True))
+    changes = squared_changes(base, derivative, pairs, norms)
+    ledger = pandas.DataFrame(ledger_rows(base, derivative, pairs, FATES, changes))
+    ledger["layer"] = ledger["layer"].astype("Int64")  # null outside the layers
+    write_table(output / "ledger.parquet", ledger)
     write_json(
         output / MANIFEST,
         {

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lowrank.checkpoint import layer_and_module
+from lowrank.architecture import layer_and_module
 from lowrank.spectrum import energy_kept, gaussian_energy_kept
 
 if TYPE_CHECKING:
     import pandas
 
 PLACE = {
-    "tensor": "name of the weight",
+    "tensor": "name of the weight; [3] after it: matrix 3 of a stack of experts",
     "layer": "number of its layer, from 0",
-    "module": "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj",
+    "module": "its name in the layer: q_proj, mlp.experts.3.w1, mlp.experts.down_proj[3]",
 }
 # What each column of a delta's tables says; the manifest repeats it. Formulas and their sources
 # stand with the functions in lowrank.spectrum. D is the weight's change, W the base's weight.

@@ -4,6 +4,7 @@ Every number is formed in float32 and cast once to the dtype that is served; wha
 to the delta is measured while the tensor is at hand and written to fidelity.json.
 """
 
+import itertools
 import json
 import math
 import shutil
@@ -13,22 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowrank.adapter import Adapter, open_adapter
+from lowrank.architecture import merged_only, text_config
 from lowrank.checkpoint import (
-    EMBEDDING,
-    HEAD,
     INDEX,
     SINGLE,
     TOKENIZER_FILES,
     Checkpoint,
     clear_checkpoint,
-    open_checkpoint,
+    open_pair,
     plain_file,
     read_manifest,
     write_manifest,
 )
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, write_json
-from lowrank.ledger import Pair, pair_tensors
+from lowrank.ledger import LEFT_OUT, Pair, pair_tensors
 from lowrank.progress import Progress
 from lowrank.tensorfile import DTYPE_BYTES, SAFETENSORS_NAMES, row_chunks, write_tensors
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 18  # entries at work at a time: 1 MiB as float32, which stays in the cache
 SHARD_BYTES = 5_000_000_000
-LEFT_OUT = "left out by configuration"
 # Two models that differ in one of these cannot share weights, whatever their shapes say.
 STRUCTURE = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers",
-    "num_attention_heads", "num_key_value_heads", "head_dim",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "n_layer", "n_head",
+    "num_experts_per_tok", "layer_types", "qk_rope_head_dim", "v_head_dim",
 )  # fmt: skip
 
 
@@ -152,13 +152,14 @@ def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
     for pair in pairs:
         decided = fate(recipe, pair)
         source = pair.derivative if decided == "copied" else pair.base
-        if source is None or (pair.name == HEAD and recipe.tied):
+        if source is None or (pair.name == recipe.base.head and recipe.tied):
             continue
         stored.append(Stored(pair, decided, source.shape))
     shapes = {item.pair.name: item.shape for item in stored}
-    if HEAD in shapes and shapes[HEAD] != shapes[EMBEDDING]:
+    head, embedding = recipe.base.head, recipe.base.embedding
+    if head in shapes and shapes[head] != shapes[embedding]:
         raise InputError(
-            f"{HEAD} would be {list(shapes[HEAD])} and {EMBEDDING} {list(shapes[EMBEDDING])}; "
+            f"{head} would be {list(shapes[head])} and {embedding} {list(shapes[embedding])}; "
             "leave out both or none"
         )
     if recipe.adapter:
@@ -238,12 +239,17 @@ def write_variant(
 
     torch.set_num_threads(threads)
     output = Path(output)
-    base, derivative = open_checkpoint(base_folder), open_checkpoint(derivative_folder)
+    base, derivative = open_pair(base_folder, derivative_folder)
     adapter = open_adapter(adapter_folder, base) if adapter_folder else None
     recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, carrier)
     pairs = pair_tensors(base, derivative, leave_out)
     stored = plan(recipe, pairs)
-    rows = next(item.shape[0] for item in stored if item.pair.name == EMBEDDING)
+    if carrier and adapter and (reason := merged_only(list(adapter.factors))):
+        raise InputError(
+            f"{adapter.folder}: cannot be served unmerged: {reason}; take adapter out of serve_as, "
+            "or leave these weights out (leave_out)"
+        )
+    rows = next(item.shape[0] for item in stored if item.pair.name == base.embedding)
     config, differences = model_config(recipe, rows)
     tokenizer = _tokenizer_files(tokenizer_folder)
     clear_checkpoint(output)
@@ -292,12 +298,13 @@ def _write_weights(
     dtype = SAFETENSORS_NAMES[recipe.dtype]
     shards: list[list[Stored]] = [[]]
     filled = 0
-    for item in stored:
-        size = math.prod(item.shape) * DTYPE_BYTES[dtype]
+    for _, group in itertools.groupby(stored, key=lambda item: item.pair.tensor):
+        whole = list(group)  # a tensor, or all matrices of a stack, in their order
+        size = sum(math.prod(item.shape) for item in whole) * DTYPE_BYTES[dtype]
         if shards[-1] and filled + size > shard_bytes:
             shards.append([])
             filled = 0
-        shards[-1].append(item)
+        shards[-1] += whole
         filled += size
     count = len(shards)
     names = [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
@@ -311,17 +318,27 @@ def _write_weights(
 
     hashes, total = {}, 0
     for name, shard in zip(names, shards, strict=True):
-        tensors = {item.pair.name: (dtype, item.shape) for item in shard}
+        tensors = {key: (dtype, shape) for key, shape in stored_shapes(shard).items()}
         size, hashes[name] = write_tensors(output / name, tensors, stream(shard), {"format": "pt"})
         total += size
     if count > 1:
         weight_map = {
-            item.pair.name: name
+            item.pair.tensor: name
             for name, shard in zip(names, shards, strict=True)
             for item in shard
         }
         write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     return hashes
+
+
+def stored_shapes(stored: Sequence[Stored]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that are written; the matrices of a stack make one tensor."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for item in stored:
+        tensor = item.pair.tensor
+        before = shapes.get(tensor, (0,))[0]  # matrices of this stack
+        shapes[tensor] = item.shape if item.pair.name == tensor else (before + 1, *item.shape)
+    return shapes
 
 
 def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -333,22 +350,28 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
     Raises InputError if the two models differ in structure.
     """
     base, derivative = recipe.base.config, recipe.derivative.config
-    for key in STRUCTURE:
-        if key in base and key in derivative and base[key] != derivative[key]:
-            raise InputError(
-                f"{recipe.derivative.folder}/config.json: {key} is {derivative[key]!r}, the base "
-                f"has {base[key]!r}; compare models of one architecture"
-            )
-    config = {key: value for key, value in derivative.items() if key not in ("dtype", "auto_map")}
-    config["torch_dtype"] = recipe.dtype
-    config["tie_word_embeddings"] = recipe.tied
-    config["vocab_size"] = vocabulary
+    for one, other in ((base, derivative), (text_config(base), text_config(derivative))):
+        for key in STRUCTURE:
+            if key in one and key in other and one[key] != other[key]:
+                raise InputError(
+                    f"{recipe.derivative.folder}/config.json: {key} is {other[key]!r}, the base "
+                    f"has {one[key]!r}; compare models of one architecture"
+                )
+    config = json.loads(json.dumps(derivative))
+    config.pop("auto_map", None)
+    text = text_config(config)  # this very dictionary, or one within it
+    for part in (text, config):
+        part.pop("dtype", None)
+        part |= {"torch_dtype": recipe.dtype, "tie_word_embeddings": recipe.tied}
+    # Some models' embedding has more rows than their vocabulary.
+    if vocabulary != recipe.derivative.tensors[recipe.derivative.embedding].shape[0]:
+        text["vocab_size"] = vocabulary
     differences = {
         key: {"base": base.get(key), "derivative": derivative.get(key), "stored": config.get(key)}
         for key in sorted({*base, *derivative})
         if base.get(key) != derivative.get(key) and key != "transformers_version"
     }
-    return json.loads(json.dumps(config)), differences
+    return config, differences
 
 
 def _tokenizer_files(folder: str | Path) -> list[Path]:
