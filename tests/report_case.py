@@ -129,6 +129,16 @@ def _make_delta(folder: Path, decay: float) -> None:
             )  # fmt: skip
     write_table(folder / "spectrum.parquet", pd.concat(spectra, ignore_index=True))
     write_table(folder / "summary.parquet", pd.DataFrame(summaries))
+    ledger = [
+        {"tensor": line["tensor"], "role": "projection", "what": "projection", "fate": "factored",
+         "layer": line["layer"], "share_of_parameters": 0.1, "share_of_change": 0.15}
+        for line in summaries
+    ] + [
+        {"tensor": name, "role": "other", "what": what, "fate": "copied or kept", "layer": None,
+         "share_of_parameters": 0.2, "share_of_change": 0.05}
+        for name, what in (("embed", "embedding"), ("norm", "norm"))
+    ]  # fmt: skip
+    write_table(folder / "ledger.parquet", pd.DataFrame(ledger).astype({"layer": "Int64"}))
     matrices = {line["tensor"]: {} for line in summaries}
     manifest = {"method": "by hand", "device": "cpu", "versions": {"numpy": "2"}}
     write_json(folder / "manifest.json", manifest | {"matrices": matrices})

@@ -312,5 +312,5 @@ def test_pair_without_projections_is_refused(tmp_path):
     weights = random_weights(0, tied=False)
     plain = {name: w for name, w in weights.items() if "proj" not in name}
     folder = write_checkpoint(tmp_path / "m", plain, config(False, "float32"))
-    with pytest.raises(InputError, match="no matrix of the 2 layers of model.layers is left"):
+    with pytest.raises(InputError, match="no matrix of the 2 layers"):
         factor_pair(folder, folder, tmp_path / "delta")

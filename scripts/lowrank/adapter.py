@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lowrank.architecture import IN_MEMORY, input_first, matrix_name, text_config
+from lowrank.architecture import (
+    input_first,
+    matrix_name,
+    merged_only,
+    paths_in_memory,
+)
 from lowrank.checkpoint import MANIFEST, Checkpoint, open_pair, read_manifest
 from lowrank.delta import check_origin, difference, read_directions, read_sigma
 from lowrank.errors import InputError
@@ -108,7 +113,7 @@ def write_adapter(
     turned = input_first(base.config)  # PEFT's factors are of [out, in] all the same
     for name, matrix in matrices.items():
         rows, columns = reversed(matrix["shape"]) if turned else matrix["shape"]
-        key = PREFIX + name.removesuffix(".weight")
+        key = PREFIX + paths_in_memory(base.config, name)[0]
         tensors[f"{key}.lora_A.weight"] = ("F32", (stored_rank, columns))
         tensors[f"{key}.lora_B.weight"] = ("F32", (rows, stored_rank))
         effective = min(rank, rows, columns)
@@ -171,18 +176,18 @@ def target_modules(base: Checkpoint, names: list[str]) -> list[str]:
 
     PEFT takes every module whose path ends in one of the entries. An entry is the module's last
     word where all modules of that word are meant (a vision tower may have its own q_proj); else
-    the paths, as stored and as transformers has them in memory.
+    the paths, as stored and as transformers has them in memory. Where it would find only some of
+    the modules, the one entry says so instead: PEFT finds none then, and refuses with it.
     """
-    paths = [name.removesuffix(".weight") for name in names]
+    reason = merged_only(names)
+    if reason:
+        return [f"this adapter can only be merged (build_variant.py): {reason}"]
+    paths = {name.removesuffix(".weight") for name in names}
     words = {path.rpartition(".")[2] for path in paths}
     every = {name.removesuffix(".weight") for name in base.tensors if name.endswith(".weight")}
-    if {path for path in every if path.rpartition(".")[2] in words} <= set(paths):
+    if {path for path in every if path.rpartition(".")[2] in words} <= paths:
         return sorted(words)
-    if text_config(base.config) is not base.config:
-        list_ = base.anatomy.stack.rpartition(".")[2]
-        inner = [path.removeprefix(f"{base.anatomy.stack}.") for path in paths]
-        paths += [f"{IN_MEMORY}.{list_}.{path}" for path in inner]
-    return sorted(set(paths))
+    return sorted({path for name in names for path in paths_in_memory(base.config, name)})
 
 
 def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any]:
@@ -241,7 +246,7 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
                 f"({key}: {plain!r}) can be merged here without dropping something"
             )
     entries, _ = read_header(folder / WEIGHTS_FILE)
-    names = {name.removesuffix(".weight"): name for name in matrix_names(base)}
+    names = {path: n for n in matrix_names(base) for path in paths_in_memory(base.config, n)}
     factors = {}
     for key in sorted(entries):
         path, ending = key.removeprefix(PREFIX), ".lora_A.weight"

@@ -31,9 +31,9 @@ INPUT_FIRST = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 WRAPPERS = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\."
 )
-# How transformers calls the language model's part of a model of text and images in memory,
-# whatever the checkpoint calls it.
-IN_MEMORY = "model.language_model"
+# The decoder's part of a model of text and images, as checkpoints call it; transformers has the
+# last in memory, and PEFT turns the first into it.
+DECODERS = ("language_model.model.", "model.", "model.language_model.")
 
 # Tensors in a decoder layer that are no projections, however many dimensions they have: what they
 # are called (found in the name within the layer), what they are, why they are not cut to a rank.
@@ -300,6 +300,22 @@ def place_of(name: str, embedding: str, head: str) -> str:
     if not trunk or name.startswith(f"{trunk}."):
         return f"decoder:{name.removeprefix(trunk + '.')}"
     return name.removeprefix("model.")
+
+
+def paths_in_memory(config: Mapping[str, Any], name: str) -> list[str]:
+    """Paths that the module of a weight may have, first the one that PEFT understands.
+
+    That is the stored one, but in a model of text and images that is stored as "model.layers...".
+
+    >>> paths_in_memory({"text_config": {}}, "model.layers.0.mlp.up_proj.weight")
+    ['model.language_model.layers.0.mlp.up_proj', 'model.layers.0.mlp.up_proj']
+    """
+    path = name.removesuffix(".weight")
+    begin = next((part for part in reversed(DECODERS) if name.startswith(part)), None)
+    if text_config(config) is config or begin is None or begin == DECODERS[-1]:
+        return [path]
+    wrapped = DECODERS[-1] + path.removeprefix(begin)
+    return [wrapped, path] if begin == "model." else [path, wrapped]
 
 
 def merged_only(names: list[str]) -> str | None:

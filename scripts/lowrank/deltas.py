@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lowrank.evidence import Evidence
+from lowrank.experts import by_type, few
 from lowrank.findings import TIMES, grid, percent, row, size
 
 # As they stand in a layer; others follow.
@@ -86,9 +87,12 @@ def details_of(lines: pd.DataFrame) -> list[str]:
 
 
 def grouped_table(found: Evidence, delta: str, frame: pd.DataFrame, by: str) -> dict[str, Any]:
-    """A delta by "module" or "layer": norm and energy of its matrices together, their medians."""
-    ranks, spectrum = ranks_of(found), found.spectra[delta]
-    here = frame[frame["delta"] == delta]
+    """A delta by "module" or "layer": norm and energy of its matrices together, their medians.
+
+    The experts of a layer are one module.
+    """
+    ranks, spectrum = ranks_of(found), by_type(found.spectra[delta])
+    here = by_type(frame[frame["delta"] == delta])
     details = details_of(here)
     there = dict(list(here.groupby(by)))
     order = sorted(there, key=(*MODULES, *there).index) if by == "module" else sorted(there)
@@ -121,8 +125,10 @@ def grouped_table(found: Evidence, delta: str, frame: pd.DataFrame, by: str) -> 
 
 
 def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """A delta matrix by matrix."""
+    """A delta matrix by matrix; of a layer's experts a few, and how many more there are."""
     ranks = ranks_of(found)
+    here = frame[frame["delta"] == delta]
+    listed = here[here["tensor"].isin(few(by_type(here))["tensor"])]
     sizes = ("frobenius", "relative_frobenius", "sigma_1", "sigma_1_ratio", "stable_rank",
              "entropy_rank", "participation_ratio")  # fmt: skip
     counts = ("rank_50", "rank_90", "rank_99", "rank_above_noise", "optimal_rank")
@@ -133,8 +139,10 @@ def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str
             *(str(int(line[name])) for name in counts),
             *(percent(line[f"energy_r{rank}"]) for rank in ranks),
         )
-        for line in frame[frame["delta"] == delta].to_dict("records")
+        for line in listed.to_dict("records")
     ]
+    if len(listed) < len(here):
+        rows.append(row(f"and {len(here) - len(listed)} more experts' matrices: tables/deltas.csv"))
     heads = ["matrix", "‖D‖", "‖D‖ / ‖W‖", "σ₁(D)", "σ₁(D) / σ₁(W)", "stable rank", "entropy rank",
              "participation", "50%", "90%", "99%", "noise", "optimal",
              *(f"r = {rank}" for rank in ranks)]  # fmt: skip

@@ -26,6 +26,7 @@ SUMMARY = (
     "sigma_1_ratio", "stable_rank", "entropy_rank", "rank_50", "rank_90", "rank_99",
     "rank_above_noise", "energy_above_noise", "optimal_rank",
 )  # fmt: skip
+LEDGER = ("tensor", "role", "what", "fate", "layer", "share_of_parameters", "share_of_change")
 METRICS = (
     "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
     "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
@@ -43,6 +44,7 @@ class Evidence:
     results: Path
     spectra: dict[str, pd.DataFrame]  # delta -> a row a singular value
     summaries: dict[str, pd.DataFrame]  # delta -> a row a matrix
+    ledgers: dict[str, pd.DataFrame]  # delta -> a row a tensor
     delta_manifests: dict[str, dict[str, Any]]
     model_manifests: dict[str, dict[str, Any]]  # every model of the experiment
     variant_manifests: dict[str, dict[str, Any]]
@@ -144,6 +146,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         results=results,
         spectra={d: table(results / f"delta/{d}/spectrum.parquet", SPECTRUM) for d in deltas},
         summaries={d: table(results / f"delta/{d}/summary.parquet", SUMMARY) for d in deltas},
+        ledgers={d: table(results / f"delta/{d}/ledger.parquet", LEDGER) for d in deltas},
         delta_manifests={d: read_json(results / f"delta/{d}/manifest.json") for d in deltas},
         model_manifests={m: read_json(results / f"models/{m}/manifest.json") for m in models},
         variant_manifests={v: read_json(results / f"variants/{v}/manifest.json") for v in variants},

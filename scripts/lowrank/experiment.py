@@ -164,7 +164,12 @@ class Experiment:
             *(
                 f"{results}/delta/{delta}/{name}"
                 for delta in self.deltas
-                for name in ("manifest.json", "spectrum.parquet", "summary.parquet")
+                for name in (
+                    "manifest.json",
+                    "spectrum.parquet",
+                    "summary.parquet",
+                    "ledger.parquet",
+                )
             ),
             *dict.fromkeys(path for variant in self.variants for path in self.adapter(variant)),
             *(f"{self.model_folder(variant)}/fidelity.json" for variant in self.variants),

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from lowrank.experts import by_type, few
 from lowrank.style import (
     BLUE,
     GREEN,
@@ -78,7 +79,9 @@ def spectra(spectrum: pd.DataFrame) -> Figure:
 
     spectrum: tensor, layer, module, index (from 0), sigma; one row a singular value.
     Normalised: divided by the matrix's largest; a matrix that did not change is left out there.
+    Of a layer's experts a few are drawn (lowrank.experts).
     """
+    spectrum = few(by_type(spectrum))
     modules = _modules(spectrum)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 3.5), layout="constrained")
@@ -99,7 +102,7 @@ def spectra(spectrum: pd.DataFrame) -> Figure:
         handles = [
             left.plot([], [], color=c, linewidth=2.5, label=m)[0] for m, c in modules.items()
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(modules))
+        figure.legend(handles=handles, loc="outside lower center", ncols=_columns(modules))
     return figure
 
 
@@ -108,6 +111,7 @@ def spectra_by_module(spectrum: pd.DataFrame) -> Figure:
 
     spectrum: as for `spectra`. The same axes in every panel.
     """
+    spectrum = few(by_type(spectrum))
     modules = _modules(spectrum)
     layers = sorted(int(layer) for layer in spectrum["layer"].unique())
     depth = sns.color_palette("viridis", as_cmap=True)
@@ -138,8 +142,10 @@ def spectra_by_module(spectrum: pd.DataFrame) -> Figure:
 def by_layer(summary: pd.DataFrame) -> Figure:
     """Statistics of a delta's matrices against their layer, a panel each and a line a module.
 
-    summary: layer, module and columns of LAYERED; one row a matrix.
+    summary: layer, module and columns of LAYERED; one row a matrix. Of a layer's experts the median
+    is drawn.
     """
+    summary = by_type(summary)
     modules = _modules(summary)
     columns = [name for name in LAYERED if name in summary and summary[name].notna().any()]
     with mpl.rc_context(STYLE):
@@ -148,11 +154,10 @@ def by_layer(summary: pd.DataFrame) -> Figure:
         panels = list(figure.subplots(rows, 4, sharex=True, squeeze=False).flat)
         for axes, name in zip(panels, columns, strict=False):
             for module, colour in modules.items():
-                lines = summary[summary["module"] == module].sort_values("layer")
+                lines = summary[summary["module"] == module].groupby("layer")[name].median()
                 axes.plot(
-                    lines["layer"], lines[name], color=colour, linewidth=1.0, marker="o",
-                    markersize=2.5,
-                )  # fmt: skip
+                    lines.index, lines, color=colour, linewidth=1.0, marker="o", markersize=2.5
+                )
             if name.startswith("overlap"):
                 axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
             axes.set(title=LAYERED[name], xlabel="layer")
@@ -163,7 +168,7 @@ def by_layer(summary: pd.DataFrame) -> Figure:
         handles = [
             panels[0].plot([], [], color=c, linewidth=2.5, label=m)[0] for m, c in modules.items()
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(modules))
+        figure.legend(handles=handles, loc="outside lower center", ncols=_columns(modules))
     return figure
 
 
@@ -303,10 +308,16 @@ def _matrices(spectrum: pd.DataFrame):
 
 
 def _modules(spectrum: pd.DataFrame) -> dict[str, str]:
-    """Module -> colour, the usual seven first; others in grey."""
+    """Module -> colour, the usual seven first, then the others around the colour wheel."""
     there = set(spectrum["module"].unique())
     known = {module: colour for module, colour in MODULES.items() if module in there}
-    return known | dict.fromkeys(sorted(there - set(known)), GREY)
+    others = sorted(there - set(known))
+    return known | dict(zip(others, sns.husl_palette(len(others)), strict=True))
+
+
+def _columns(modules: dict[str, str]) -> int:
+    """Columns of a legend of modules: one row of the usual seven, several of longer names."""
+    return len(modules) if sum(map(len, modules)) <= 60 else 4
 
 
 def _rank_axis(axes: Axes, ranks: Sequence[int]) -> None:

@@ -6,9 +6,9 @@ import pandas as pd
 from lowrank import verdicts
 from lowrank.deltas import energy_at, null_energy_at, ranks_of
 from lowrank.evidence import Evidence
+from lowrank.experts import by_type
 from lowrank.findings import PLUS_MINUS, TIMES, fraction, listed, measure, percent
-
-OTHERS = "embeddings, head and norms"
+from lowrank.shares import factored, not_factored, others
 
 ACCURACY = (
     "Accuracy against the rank kept. Points: variants; bars: 95% intervals over problems. Level"
@@ -49,12 +49,12 @@ def asked(found: Evidence) -> list[str]:
     experiment, sampling = found.experiment, found.experiment["sampling"]
     base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
     ranks = [str(rank) for rank in ranks_of(found)]
-    others = {variant["other"] for variant in found.lowrank.values()}
+    kinds = {variant["other"] for variant in found.lowrank.values()}
     kept = {
         "copy": f"copied from {derivative}",
         "keep": f"left as in {base}",
     }
-    ways = " or ".join(kept[other] for other in ("copy", "keep") if other in others)
+    ways = " or ".join(kept[other] for other in ("copy", "keep") if other in kinds)
     benchmarks = listed(
         [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
     )
@@ -67,9 +67,9 @@ def asked(found: Evidence) -> list[str]:
     ways_to_serve = listed([SERVING[way] for way in experiment["serve_as"]])
     return [
         question,
-        f"Every projection matrix of {derivative} minus that of {base} was factored, D = U S V, and"
-        f" cut to its top {listed(ranks)} directions; that was added back to {base}, biases"
-        f" from {derivative}, {OTHERS} {ways}, {ways_to_serve}, stored as"
+        f"{factored(found, experiment['delta'])} of {derivative} minus that of {base} was factored,"
+        f" D = U S V, and cut to its top {listed(ranks)} directions; that was added back to {base},"
+        f" biases from {derivative}, {others(found)} {ways}, {ways_to_serve}, stored as"
         f" {listed(experiment['serve_dtype'])}."
         + (f" Controls: {'; '.join(controls)}." if controls else "")
         + " Each model"
@@ -104,7 +104,7 @@ def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
                 " of a median matrix's entries in common, cast to bfloat16"
                 f" {percent(lines['unchanged_bfloat16'].median())}."
             )
-    return [*said, *capped(found, frame)]
+    return [*not_factored(found), *said, *capped(found, frame)]
 
 
 def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
@@ -118,7 +118,7 @@ def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
         )
         whole = side[kept == side]
         for short, these in lines.loc[whole.index].groupby(whole):
-            modules = listed(list(dict.fromkeys(these["module"])))
+            modules = listed(list(dict.fromkeys(by_type(these)["module"])))
             count = f"all {len(lines)}" if len(these) == len(lines) else f"{len(these)}"
             if short < rank:
                 how = f"is capped at {short} in {count} matrices ({modules}), which have no more"
@@ -202,7 +202,7 @@ def _accuracy(found: Evidence, benchmark: str) -> str:
         if variant["rank"] == lowest:
             value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
             how = {"copy": "copied", "keep": "kept"}[variant["other"]]
-            reached.append(f"{fraction(value)} with {'them' if reached else OTHERS} {how}")
+            reached.append(f"{fraction(value)} with {'them' if reached else others(found)} {how}")
             gains.append(f"{(value - below) / (above - below):.0%}" if above > below else "")
     label = experiment["benchmarks"][benchmark].get("label", benchmark)
     said = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lowrank import appendix, deltas, findings, prose, verdicts
+from lowrank import appendix, deltas, findings, prose, shares, verdicts
 from lowrank.evaluation import write_numbers
 from lowrank.evidence import Evidence, gather, read_experiment
 from lowrank.files import whole_file
@@ -140,6 +140,7 @@ def _content(
         "uncertainty": prose.uncertainty(found, frames),
         "verdicts": verdicts.shown(found, frames["comparisons"]),
         "changed": prose.changed(found, frames["deltas"]),
+        "shares": shares.shares_table(found),
         "deltas": shown,
         "energy": figure("energy", prose.ENERGY),
         "served": prose.served(found),

@@ -157,7 +157,9 @@ def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
         stored.append(Stored(pair, decided, source.shape))
     shapes = {item.pair.name: item.shape for item in stored}
     head, embedding = recipe.base.head, recipe.base.embedding
-    if head in shapes and shapes[head] != shapes[embedding]:
+    models = (recipe.base, recipe.derivative)
+    both = [(model.find(head).shape, model.find(embedding).shape) for model in models]
+    if head in shapes and (shapes[head], shapes[embedding]) not in both:
         raise InputError(
             f"{head} would be {list(shapes[head])} and {embedding} {list(shapes[embedding])}; "
             "leave out both or none"
