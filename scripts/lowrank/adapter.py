@@ -179,15 +179,22 @@ def target_modules(base: Checkpoint, names: list[str]) -> list[str]:
     the paths, as stored and as transformers has them in memory. Where it would find only some of
     the modules, the one entry says so instead: PEFT finds none then, and refuses with it.
     """
+    words = {_word(name) for name in names}
+    every = {name for name in base.tensors if name.endswith(".weight") and _word(name) in words}
+    of_experts = sorted(_word(name) for name in every if ".experts." in name)
     reason = merged_only(names)
+    if not reason and of_experts:
+        reason = f"PEFT takes every {of_experts[0]} of this model for an expert's"
     if reason:
         return [f"this adapter can only be merged (build_variant.py): {reason}"]
-    paths = {name.removesuffix(".weight") for name in names}
-    words = {path.rpartition(".")[2] for path in paths}
-    every = {name.removesuffix(".weight") for name in base.tensors if name.endswith(".weight")}
-    if {path for path in every if path.rpartition(".")[2] in words} <= paths:
+    if every <= set(names):
         return sorted(words)
     return sorted({path for name in names for path in paths_in_memory(base.config, name)})
+
+
+def _word(name: str) -> str:
+    """The last word of a weight's module."""
+    return name.removesuffix(".weight").rpartition(".")[2]
 
 
 def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any]:
