@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import HEADS, MODELS, USUAL, make_pair
 
 from lowrank.adapter import write_adapter
-from lowrank.architecture import layer_and_module, merged_only, module_type
+from lowrank.architecture import layer_and_module, merged_only, module_type, plain_name
 from lowrank.checkpoint import open_checkpoint, open_pair
 from lowrank.delta import factor_pair
 from lowrank.errors import InputError
@@ -192,7 +192,7 @@ def test_an_adapter_of_experts_is_merged_or_refused_never_half_loaded(tmp_path, 
     with pytest.raises(InputError, match=r"cannot be served unmerged.*one expert's"):
         write_variant(base, child, tmp_path / "v", base, tmp_path / "r4", carrier=True)
     assert not (tmp_path / "v").exists()
-    with pytest.raises(ValueError, match="this adapter can only be merged"):
+    with pytest.raises(ValueError, match="PEFT would load a part of it"):
         PeftModel.from_pretrained(load(base), tmp_path / "r4")
     # Without its experts it is served as any other; PEFT takes modules of their names for them.
     left_out = ["*experts*"]
@@ -369,5 +369,7 @@ def test_names_of_modules():
     }.items():
         assert layer_and_module(name) == place
     assert module_type("mlp.experts.63.w1") == "mlp.experts.w1"
+    wrapped = "_orig_mod.model.layers.0._checkpoint_wrapped_module.mlp.module.weight"
+    assert plain_name(wrapped) == "model.layers.0.mlp.module.weight"
     with pytest.raises(ValueError, match="in no numbered layer"):
         layer_and_module("model.norm.weight")

@@ -186,7 +186,7 @@ def target_modules(base: Checkpoint, names: list[str]) -> list[str]:
     if not reason and of_experts:
         reason = f"PEFT takes every {of_experts[0]} of this model for an expert's"
     if reason:
-        return [f"this adapter can only be merged (build_variant.py): {reason}"]
+        return [f"merge this adapter with build_variant.py, PEFT would load a part of it: {reason}"]
     if every <= set(names):
         return sorted(words)
     return sorted({path for name in names for path in paths_in_memory(base.config, name)})

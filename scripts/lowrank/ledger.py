@@ -142,7 +142,7 @@ def _squared_change(base: Checkpoint, derivative: Checkpoint, pair: Pair) -> flo
     total = 0.0
     for first, stop in row_chunks(shape, CHUNK):
         change = derivative.read(pair.name, first, stop).sub_(base.read(pair.name, first, stop))
-        total += float(change.to(torch.float64).square_().sum())
+        total += float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
     return total
 
 
