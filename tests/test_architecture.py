@@ -314,6 +314,14 @@ def test_quantised_weights_are_called_so(damaged, tmp_path, suffix, dtype):
         factor_pair(folder, folder, tmp_path / "delta")
 
 
+def test_what_is_not_finite_stops_before_anything_is_factored(damaged, tmp_path):
+    """Also where it is copied whole: a variant could not be made of it."""
+    folder = damaged({"model.norm.weight": torch.full((128,), float("nan"))})
+    with pytest.raises(InputError, match=r"model.norm.weight holds 128 NaN or Inf"):
+        factor_pair(folder, folder, tmp_path / "delta")
+    assert not (tmp_path / "delta").exists()
+
+
 def test_layers_that_cannot_be_told(damaged, tmp_path):
     folder = damaged(num_hidden_layers=3)
     with pytest.raises(InputError, match=r"no list of 3 layers.*found are model.layers \(2\)"):

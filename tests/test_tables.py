@@ -60,7 +60,7 @@ def test_every_column_is_documented_and_no_other(heading, columns):
 def test_the_ledgers_columns_are_documented(trio):
     base, derivative = open_pair(trio.base, trio.derivative)
     pairs = pair_tensors(base, derivative, [])
-    changes = squared_changes(base, derivative, pairs, {})
+    changes = squared_changes(base, derivative, pairs)
     rows = ledger_rows(base, derivative, pairs, FATES, changes)
     assert documented("ledger")[0] == list(rows[0])
 

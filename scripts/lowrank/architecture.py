@@ -159,7 +159,7 @@ def find_vocabulary(config: Mapping[str, Any], shapes: Shapes, where: str) -> tu
         and f"{trunk}.".startswith(_parent(_parent(name)))
         and shapes[name][1:] == shapes[embedding][1:]
     ]
-    return embedding, heads[0] if len(heads) == 1 else HEAD
+    return embedding, min(heads, key=lambda name: HEADS.index(_module(name)), default=HEAD)
 
 
 def read_anatomy(

@@ -245,6 +245,10 @@ def factor_pair(
     manifests = read_manifest(base), read_manifest(derivative)
     pairs = pair_tensors(base, derivative, leave_out)
     factored = [pair for pair in pairs if pair.role == "projection" and not pair.left_out]
+    # Before the long work: what is not finite stops here.
+    changes = squared_changes(
+        base, derivative, [p for p in pairs if p.role != "projection" or p.left_out]
+    )
 
     output = Path(output)
     todo, results = [], {}
@@ -279,8 +283,7 @@ def factor_pair(
     write_table(output / "spectrum.parquet", spectrum_table(shapes, results))
     summary = summary_table(shapes, results)
     write_table(output / "summary.parquet", summary)
-    norms = dict(zip(summary["tensor"], summary["frobenius"], strict=True))
-    changes = squared_changes(base, derivative, pairs, norms)
+    changes |= dict(zip(summary["tensor"], summary["frobenius"] ** 2, strict=True))
     ledger = pandas.DataFrame(ledger_rows(base, derivative, pairs, FATES, changes))
     ledger["layer"] = ledger["layer"].astype("Int64")  # null outside the layers
     write_table(output / "ledger.parquet", ledger)

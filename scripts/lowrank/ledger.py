@@ -110,19 +110,15 @@ def _check(pair: Pair, base: Checkpoint, derivative: Checkpoint) -> None:
 
 
 def squared_changes(
-    base: Checkpoint, derivative: Checkpoint, pairs: Sequence[Pair], known: Mapping[str, float]
+    base: Checkpoint, derivative: Checkpoint, pairs: Sequence[Pair]
 ) -> dict[str, float | None]:
-    """||derivative - base||_F^2 of every pair, in float64; by name.
+    """||derivative - base||_F^2 of tensors, in float64, by name; read in pieces of CHUNK entries.
 
-    known: the norms ||D||_F that are at hand. Other tensors are read in pieces of CHUNK entries.
-    Rows that only one of them has are not counted. None for what is on one side only, or was left
-    out and cannot be compared.
+    Rows that only one of the two has are not counted. None for what is on one side only, or was
+    left out and cannot be compared. Raises InputError for numbers that are not finite.
     """
     changes: dict[str, float | None] = {}
     for pair in pairs:
-        if pair.name in known:
-            changes[pair.name] = float(known[pair.name]) ** 2
-            continue
         try:
             changes[pair.name] = _squared_change(base, derivative, pair)
         except InputError:
@@ -155,9 +151,9 @@ def ledger_rows(
 ) -> list[dict[str, object]]:
     """One row a tensor or matrix of a stack: what it is, its fate, its shares; both sides' form.
 
-    fates: what becomes of a role ("projection" -> "factored"); changes: as squared_changes gives
-    them. A tied head that is only another name of the embedding counts 0 parameters, so that each
-    side sums to its checkpoint's count; ValueError if it does not.
+    fates: what becomes of a role ("projection" -> "factored"); changes: ||D||_F^2 by name, as
+    squared_changes gives it. A tied head that is only another name of the embedding counts 0
+    parameters, so that each side sums to its checkpoint's count; ValueError if it does not.
     """
     parameters = derivative.parameters
     change = math.fsum(value for value in changes.values() if value)

@@ -41,7 +41,7 @@ SHARD_BYTES = 5_000_000_000
 STRUCTURE = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers",
     "num_attention_heads", "num_key_value_heads", "head_dim", "n_layer", "n_head",
-    "num_experts_per_tok", "layer_types", "qk_rope_head_dim", "v_head_dim",
+    "qk_rope_head_dim", "v_head_dim",
 )  # fmt: skip
 
 
