@@ -8,9 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from lowrank.checkpoint import INDEX, SINGLE, write_manifest
+from lowrank.checkpoint_files import INDEX, SINGLE
 from lowrank.errors import run
 from lowrank.files import write_json
+from lowrank.manifest import write_manifest
 from lowrank.tensorfile import write_tensors
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

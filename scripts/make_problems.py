@@ -11,6 +11,7 @@ import json
 import sys
 
 from lowrank import training
+from lowrank.claims import check_output
 from lowrank.errors import run
 from lowrank.files import whole_file
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="JSONL: problem_id, problem, answer")
     arguments = parser.parse_args()
 
+    check_output(arguments.output, [arguments.settings])
     rows = training.benchmark(training.read_settings(arguments.settings))
     with whole_file(arguments.output) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lowrank import training
 from lowrank.errors import run
+from lowrank.manifest import claim_checkpoint
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--output", required=True, type=Path, help="folder of the checkpoint")
     arguments = parser.parse_args()
+    claim_checkpoint(arguments.output, [arguments.settings, arguments.base])
     training.train_sft(
         training.read_settings(arguments.settings),
         arguments.stage,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from lowrank import lora_config
 from lowrank.adapter import open_adapter, served_rank, split, write_adapter
 from lowrank.checkpoint import open_checkpoint
 from lowrank.delta import difference, factor, factor_pair, read_sigma
@@ -196,9 +197,22 @@ KEY = "base_model.model.model.layers.0.self_attn.q_proj"
         (lambda w, c: w.pop(f"{KEY}.lora_B.weight"), "lora_A.weight does not fit"),
         (lambda w, c: w.pop(f"{KEY}.lora_A.weight"), "lora_B.weight does not fit"),
         (lambda w, c: w.update({f"{KEY}.lora_B.weight": torch.ones(9, 2)}), "does not fit"),
+        (lambda w, c: c.update(r=4), r"does not fit .* lora_A \[4, in\]"),
+        (lambda w, c: c.update(r=0), "r is 0; a whole number"),
+        (lambda w, c: c.update(lora_alpha=float("nan")), "lora_alpha is nan; a number"),
         (lambda w, c: c.update(bias="all"), "bias is 'all'"),
         (lambda w, c: c.update(use_dora=True), "use_dora is True"),
         (lambda w, c: c.update(modules_to_save=["lm_head"]), "modules_to_save is"),
+        (lambda w, c: c.update(alora_invocation_tokens=[1]), "aLoRA.*cannot be merged either"),
+        (lambda w, c: c.update(layer_replication=[[0, 1], [0, 1]]), "layer_replication is"),
+        (lambda w, c: c.update(lora_bias=True), "lora_bias is True"),
+        (lambda w, c: c.update(trainable_token_indices=[1]), "trainable_token_indices is"),
+        (lambda w, c: c.update(rank_pattern={"q_proj": 1}), "rank_pattern is"),
+        (lambda w, c: c.update(peft_type="LOHA"), "peft_type is 'LOHA'"),
+        (lambda w, c: c.update(some_new_key=3), r"some_new_key is 3 \(a key that is not known"),
+        (lambda w, c: c.update(init_lora_weights="pissa_niter_4"), "path_initial_model_for"),
+        (lambda w, c: c.update(init_lora_weights="olora"), "init_lora_weights is 'olora'"),
+        (lambda w, c: c.update(init_lora_weights="loftq"), "init_lora_weights is 'loftq'"),
     ],
 )
 def test_what_a_merge_would_drop_is_refused(trio, adapter, tmp_path, change, words):
@@ -210,3 +224,63 @@ def test_what_a_merge_would_drop_is_refused(trio, adapter, tmp_path, change, wor
     (folder / "adapter_config.json").write_text(json.dumps(settings_))
     with pytest.raises(InputError, match=words):
         open_adapter(folder, open_checkpoint(trio.base))
+
+
+def test_every_key_of_peft_is_known():
+    """A key that PEFT adds is refused where it is set, until somebody decides what it means."""
+    from peft import LoraConfig
+
+    known = lora_config.WITHOUT_EFFECT | lora_config.HONOURED | lora_config.REFUSED.keys()
+    unknown = {
+        key: value for key, value in LoraConfig().to_dict().items() if key not in known and value
+    }
+    assert not unknown
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [
+        {"lora_alpha": 8},
+        {"use_rslora": True, "lora_alpha": 6},
+        {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": "orthogonal"},
+        {"layers_to_transform": [1]},
+        {"init_lora_weights": "pissa"},
+    ],
+    ids=str,
+)
+def test_what_peft_saves_is_read_as_peft_merges_it(trio, tmp_path, settings_):
+    """An adapter whose start changed the base (PiSSA) only once PEFT has converted it."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    def load():
+        return AutoModelForCausalLM.from_pretrained(trio.base, dtype=torch.float32)
+
+    torch.manual_seed(0)
+    given_ = {"r": 4, "target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+    model = get_peft_model(load(), LoraConfig(**given_ | settings_))
+    start, folder = tmp_path / "start", tmp_path / "adapter"
+    changing = settings_.get("init_lora_weights") == "pissa"
+    if changing:
+        model.peft_config["default"].init_lora_weights = True
+        model.save_pretrained(start)
+        model.peft_config["default"].init_lora_weights = "pissa"
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.add_(torch.randn_like(weight) * 0.02)
+    model.save_pretrained(folder)
+    base = open_checkpoint(trio.base)
+    if changing:
+        with pytest.raises(InputError, match="init_lora_weights is 'pissa'"):
+            open_adapter(folder, base)
+        model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(start))
+    adapter = open_adapter(folder, base)
+    merged = PeftModel.from_pretrained(load(), folder).merge_and_unload().state_dict()
+    changed = {name for name, weight in load().state_dict().items()
+               if not torch.equal(weight, merged[name])}  # fmt: skip
+    assert changed == set(adapter.factors)
+    for name in changed:
+        A, B = adapter.read(name)
+        torch.testing.assert_close(base.read(name) + B @ A, merged[name], rtol=1e-6, atol=1e-7)

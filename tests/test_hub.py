@@ -16,7 +16,7 @@ from hub_server import COMMIT, Hub, running_hub
 from lowrank import hub as hub_module
 from lowrank.checkpoint import open_checkpoint
 from lowrank.errors import InputError
-from lowrank.files import sha256
+from lowrank.files import MARKER, sha256
 from lowrank.hub import copy_model
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -82,7 +82,7 @@ def test_only_listed_kinds_of_files_are_fetched(trio, hub, tmp_path):
     assert result.returncode == 0, result.stderr
     same(trio, output)
     names = {path.name for path in output.iterdir()}
-    assert names == {path.name for path in trio.derivative.iterdir()} | {"manifest.json"}
+    assert names == {path.name for path in trio.derivative.iterdir()} | {MARKER, "manifest.json"}
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["source"] == {"repo": "lab/rl", "revision": COMMIT}
     assert all(COMMIT in path for _, path, _ in hub.requests)
@@ -246,10 +246,9 @@ def test_local_folders(trio, tmp_path):
     assert open_checkpoint(output).parameters == open_checkpoint(trio.derivative).parameters
     # Another model into the same folder: nothing of the first one stays.
     copy_model(trio.base, output)
-    assert {p.name for p in output.iterdir()} == {p.name for p in trio.base.iterdir()} | {
-        "manifest.json"
-    }
-    with pytest.raises(InputError, match="is the output folder itself"):
+    ours = {MARKER, "manifest.json"}
+    assert {p.name for p in output.iterdir()} == {p.name for p in trio.base.iterdir()} | ours
+    with pytest.raises(InputError, match="is the input"):
         copy_model(output, output)
     with pytest.raises(InputError, match="no such folder"):
         copy_model(tmp_path / "none", output)

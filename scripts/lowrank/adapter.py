@@ -17,11 +17,14 @@ from lowrank.architecture import (
     merged_only,
     paths_in_memory,
 )
-from lowrank.checkpoint import MANIFEST, Checkpoint, open_pair, read_manifest
+from lowrank.checkpoint import Checkpoint, open_pair
+from lowrank.claims import check_output, check_space, claim
 from lowrank.delta import check_origin, difference, read_directions, read_sigma
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, write_json
+from lowrank.lora_config import read_lora_config
 from lowrank.lora_ranks import served_rank
+from lowrank.manifest import MANIFEST, read_manifest
 from lowrank.tensorfile import TensorEntry, read_header, read_tensor, write_tensors
 
 if TYPE_CHECKING:
@@ -99,6 +102,8 @@ def write_adapter(
     delta_folder, output = Path(delta_folder), Path(output)
     if rank < 1:
         raise InputError(f"rank {rank}: a rank of at least 1 expected")
+    inputs = (delta_folder, base_folder, derivative_folder)
+    check_output(output, inputs)
     delta = read_json(delta_folder / MANIFEST)
     base, derivative = open_pair(base_folder, derivative_folder)
     check_origin(delta, "base", base, delta_folder)
@@ -143,6 +148,9 @@ def write_adapter(
             yield torch.nn.functional.pad(A * root, (0, 0, 0, spare))
             yield torch.nn.functional.pad(B * root, (0, spare))
 
+    size = sum(4 * math.prod(shape) for _, shape in tensors.values())
+    check_space(output, size)
+    claim(output, inputs, (WEIGHTS_FILE, CONFIG_FILE, RECORD_FILE))
     for left in output.glob(f".{Path(WEIGHTS_FILE).stem}.*.tmp*"):  # by a killed run
         left.unlink()
     size, weights_hash = write_tensors(output / WEIGHTS_FILE, tensors, pieces(), {"format": "pt"})
@@ -239,19 +247,12 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
     """Open an adapter and check it against the base it is meant for.
 
     Raises InputError for anything in it that a plain sum W + B A would leave out: biases, DoRA
-    magnitudes, other trained modules, a factor without its partner, a weight the base lacks.
+    magnitudes, other trained modules, a factor without its partner, a weight the base lacks, a
+    configuration that means something else (see lowrank.lora_config).
     """
     folder = Path(folder)
-    config = read_json(folder / CONFIG_FILE)
     turned = input_first(base.config)
-    refused = {"bias": "none", "modules_to_save": None, "use_dora": False, "use_rslora": False,
-               "fan_in_fan_out": turned, "rank_pattern": {}, "alpha_pattern": {}}  # fmt: skip
-    for key, plain in refused.items():
-        if config.get(key) not in (plain, None, [], {}):
-            raise InputError(
-                f"{folder / CONFIG_FILE}: {key} is {config[key]!r}; only plain LoRA weights "
-                f"({key}: {plain!r}) can be merged here without dropping something"
-            )
+    rank, scale = read_lora_config(folder / CONFIG_FILE, turned)
     entries, _ = read_header(folder / WEIGHTS_FILE)
     names = {path: n for n in matrix_names(base) for path in paths_in_memory(base.config, n)}
     factors = {}
@@ -263,19 +264,21 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
                 continue
         elif key.startswith(PREFIX) and path.endswith(ending) and name is not None:
             A, B = entries[key], entries.get(key.replace(".lora_A.", ".lora_B."))
-            shape = base.find(name).shape
-            if B is not None and (B.shape[0], A.shape[1]) == (shape[::-1] if turned else shape):
+            rows, columns = base.find(name).shape
+            if turned:
+                rows, columns = columns, rows
+            if B is not None and (A.shape, B.shape) == ((rank, columns), (rows, rank)):
                 factors[name] = (A, B)
                 continue
         raise InputError(
             f"{folder / WEIGHTS_FILE}: tensor {key} does not fit {base.folder}: a pair lora_A "
-            "[r, in], lora_B [out, r] for each of its weights expected; nothing is dropped in "
-            "silence"
+            f"[{rank}, in], lora_B [out, {rank}] for each of its weights expected; nothing is "
+            "dropped in silence"
         )
     record = folder / RECORD_FILE
     if record.is_file():
         check_origin(read_json(record)["delta"], "base", base, folder)
-    return Adapter(folder, factors, config["lora_alpha"] / config["r"], turned)
+    return Adapter(folder, factors, scale, turned)
 
 
 def matrix_names(base: Checkpoint) -> list[str]:

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lowrank.claims import check_output
 from lowrank.errors import InputError
 from lowrank.files import read_table, write_table
 from lowrank.places import locate
@@ -82,6 +83,7 @@ def write_benchmark(
 ) -> None:
     """Write a problem set's uniform table from a local file, or from a dataset at a commit."""
     if path is not None:
+        check_output(output, [locate(path)])
         write_table(output, uniform(read_table(locate(path)), str(path), **columns))
         return
     from lowrank.hub import fetch_file

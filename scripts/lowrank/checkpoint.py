@@ -5,7 +5,7 @@ code that comes with a model is run.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,36 +20,14 @@ from lowrank.architecture import (
     split_matrix_name,
     text_config,
 )
+from lowrank.checkpoint_files import INDEX, SINGLE, plain_file, read_index, weight_files
 from lowrank.errors import InputError
-from lowrank.files import read_json, sha256, write_json
-from lowrank.tensorfile import TensorEntry, read_header, read_tensor
+from lowrank.files import read_json
+from lowrank.quantised import quantisation
+from lowrank.tensorfile import DTYPE_BYTES, TORCH_NAMES, TensorEntry, read_header, read_tensor
 
 if TYPE_CHECKING:
     import torch
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-MANIFEST = "manifest.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-CONFIG_FILES = ("config.json", "generation_config.json")
-PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|msgpack|h5)$")
-TEMPORARY = re.compile(r"\..*\.\d+\.tmp")  # what a killed writer leaves
-WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors$")
-# What a manifest repeats of config.json: enough to see what kind of model this is.
-_DESCRIBING = (
-    "model_type", "architectures", "tie_word_embeddings", "vocab_size", "hidden_size",
-    "num_hidden_layers", "max_position_embeddings", "torch_dtype", "dtype",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,9 +77,25 @@ class Checkpoint:
         if bad:
             raise InputError(
                 f"{entry.file}: tensor {name} holds {bad} NaN or Inf among its values; such a "
-                "checkpoint cannot be compared: fetch it anew or take another revision"
+                "checkpoint cannot be compared: get a sound copy or take another revision"
             )
         return values
+
+    @cached_property
+    def main_dtype(self) -> str:
+        """The dtype of most parameters, as safetensors writes it; integer tensors do not count."""
+        counts: Counter[str] = Counter()
+        for entry in self.tensors.values():
+            counts[entry.dtype] += entry.parameters * (entry.dtype in TORCH_NAMES)
+        return counts.most_common(1)[0][0]
+
+    def is_wide(self, name: str) -> bool:
+        """Whether a tensor is stored wider than the checkpoint's main dtype: float32 beside
+        bfloat16, as the biases of some routers are, because they do not bear its rounding."""
+        entry = self.find(name)
+        if entry is None or entry.dtype not in TORCH_NAMES:
+            return False
+        return DTYPE_BYTES[entry.dtype] > DTYPE_BYTES[self.main_dtype]
 
     @property
     def parameters(self) -> int:
@@ -118,87 +112,13 @@ def stacked_entry(entry: TensorEntry, index: int) -> TensorEntry:
     )
 
 
-def plain_file(folder: Path, name: str) -> Path:
-    """The path of a file directly in a folder; InputError if name or link leads out of it."""
-    path = folder / name
-    # Names with a backslash or a drive are refused too, whatever the system.
-    if name in ("", ".", "..") or "\0" in name or re.search(r"[/\\:]", name):
-        raise InputError(f"{folder}: names the file {name!r}; a plain name in the folder expected")
-    if path.is_symlink() and path.resolve().parent != folder.resolve():
-        raise InputError(
-            f"{path}: a link that leads out of the folder, to {path.readlink()}; put the file "
-            "itself there (cp -L)"
-        )
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return path
-
-
-def weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files that make up the checkpoint in a folder.
-
-    As transformers looks for them: model.safetensors, or the files that the index names.
-    Raises InputError if there are none, both, only pickles, or the index leads out of the folder.
-    """
-    present = sorted(path.name for path in folder.iterdir())
-    return weight_names(
-        str(folder), present, lambda: read_index(plain_file(folder, INDEX), present)
-    )
-
-
-def weight_names(
-    where: str, present: Iterable[str], weight_map: Callable[[], dict[str, str]]
-) -> list[str]:
-    """Which of the files `present` hold the weights; `weight_map()` reads the index if asked."""
-    present = set(present)
-    if SINGLE in present and INDEX in present:
-        raise InputError(
-            f"{where}: holds both {SINGLE} and {INDEX}; which one is meant is not clear: "
-            "remove the other"
-        )
-    if SINGLE in present:
-        return [SINGLE]
-    if INDEX in present:
-        return sorted(set(weight_map().values()))
-    pickles = sorted(name for name in present if PICKLES.match(name))
-    if pickles:
-        raise InputError(
-            f"{where}: holds weights only as {pickles[0]}, a pickle that could run any code; "
-            "safetensors are needed: take a revision that has them, or convert it yourself"
-        )
-    raise InputError(f"{where}: holds neither {SINGLE} nor {INDEX}; is it a checkpoint folder?")
-
-
-def read_index(path: Path, present: Iterable[str]) -> dict[str, str]:
-    """The weight map of an index, checked: tensor name -> name of a file beside the index."""
-    content = read_json(path)
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"{path}: has no weight_map; not an index of safetensors shards")
-    for tensor, file in weight_map.items():
-        if (
-            not isinstance(file, str)
-            or not file.endswith(".safetensors")
-            or Path(file).name != file
-        ):
-            raise InputError(
-                f"{path}: tensor {tensor} is said to be in {file!r}; a safetensors file in the "
-                "same folder expected: this index is not to be trusted"
-            )
-        if file not in present:
-            raise InputError(
-                f"{path}: tensor {tensor} is said to be in {file}, which is missing; fetch the "
-                "checkpoint anew"
-            )
-    return weight_map
-
-
 def open_checkpoint(folder: str | Path) -> Checkpoint:
     """Read config.json and every header of a checkpoint folder, and check that they agree.
 
-    Raises InputError that names file and tensor for anything a loader could stumble over: files
-    that are missing, truncated or lie outside the folder, tensors that two files claim or that the
-    index puts elsewhere, an untied model without a head.
+    What the files hold counts, not what an index or a flag says of it: a head that differs from the
+    embedding is its own. Raises InputError that names file and tensor for anything a loader could
+    stumble over: files that are missing, truncated or lie outside the folder, quantised weights, an
+    unmerged adapter, tensors that two files hold differently, an untied model without a head.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -208,25 +128,14 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     if not isinstance(config, dict):
         raise InputError(f"{config_path}: no JSON object")
 
-    tensors: dict[str, TensorEntry] = {}
-    files = weight_files(folder)
-    for name in files:
-        for tensor, entry in read_header(plain_file(folder, name))[0].items():
-            if tensor in tensors:
-                raise InputError(
-                    f"{folder}: tensor {tensor} is in {tensors[tensor].file.name} and in {name}; "
-                    "one of them must go"
-                )
-            tensors[tensor] = entry
-    if files != [SINGLE]:
-        weight_map = read_json(folder / INDEX)["weight_map"]
-        for tensor in sorted(tensors.keys() | weight_map.keys()):
-            stored = tensors[tensor].file.name if tensor in tensors else None
-            if weight_map.get(tensor) != stored:
-                raise InputError(
-                    f"{folder / INDEX}: puts tensor {tensor} in {weight_map.get(tensor)}, it is in "
-                    f"{stored}; fetch the checkpoint anew"
-                )
+    files, index = _files_and_index(folder)
+    tensors = _stored(folder, files, index)
+    if found := quantisation(config, tensors):
+        method, entry = found
+        raise InputError(
+            f"{folder}: its weights are quantised ({method}: tensor {entry.name} is {entry.dtype}) "
+            "and have no plain values to compare; take the unquantised checkpoint it was made from"
+        )
     for tensor, entry in tensors.items():
         if not re.fullmatch(r"[\w.-]{1,200}", tensor):  # names become names of files
             raise InputError(f"{entry.file}: {tensor!r} is no name for a weight; not to be trusted")
@@ -237,15 +146,19 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     tied = head not in tensors if said is None else said
     if not tied and head not in tensors:
         raise InputError(
-            f"{config_path}: tie_word_embeddings is false, but no file holds {head}; fetch the "
-            "checkpoint anew or correct the configuration"
+            f"{config_path}: tie_word_embeddings is false, but no file holds {head}; if the head "
+            "is the embedding, set it to true, else take a revision that has the head"
         )
-    if tied and head in tensors and not _same_bytes(tensors[head], tensors[embedding]):
-        raise InputError(
-            f"{config_path}: tie_word_embeddings is true, but {head} is stored and differs from "
-            f"{embedding}; one of the two is wrong: set tie_word_embeddings to false if the head "
-            "is its own"
-        )
+    if head in tensors and not same_bytes(tensors[head], tensors[embedding]):
+        tied = False  # a stored head counts, as in transformers, whatever the flag says
+    missing = [name for name in map(plain_name, index) if name not in tensors]
+    for name in missing if files != [SINGLE] else ():
+        # A tied head, and buffers that every loader makes anew, are listed by some and not stored.
+        if name.endswith((".weight", ".bias")) and not (name == head and tied):
+            raise InputError(
+                f"{folder}: {INDEX} lists tensor {name}, but no file holds it; the weights are "
+                "incomplete: take another revision"
+            )
     return Checkpoint(folder, config, dict(sorted(tensors.items())), bool(tied), embedding, head)
 
 
@@ -284,7 +197,56 @@ def open_pair(base: str | Path, derivative: str | Path) -> tuple[Checkpoint, Che
     return replace(one, head=head), other
 
 
-def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:
+def is_quantised(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether a folder's weights are quantised, whatever its config.json says."""
+    return quantisation(config, _stored(folder, *_files_and_index(folder))) is not None
+
+
+def _files_and_index(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The files of a checkpoint's weights, and the weight map of its index; {} if it has none."""
+    index = folder / INDEX
+    found = read_index(plain_file(folder, INDEX), str(folder)) if index.exists() else {}
+    return weight_files(folder), found
+
+
+def _stored(folder: Path, files: list[str], index: dict[str, str]) -> dict[str, TensorEntry]:
+    """The tensors that the files of a checkpoint hold; what an index says else is not asked.
+
+    InputError for a tensor that two files hold differently, unless the index says which counts,
+    and for a folder with two checkpoints, model.safetensors and shards, that differ.
+    """
+    tensors: dict[str, TensorEntry] = {}
+    for file in files:
+        for name, entry in read_header(plain_file(folder, file))[0].items():
+            twin = tensors.get(name)
+            if twin is None or index.get(name) == file:
+                tensors[name] = entry
+            elif index.get(name) != twin.file.name and not same_bytes(twin, entry):
+                raise InputError(
+                    f"{folder}: tensor {name} is in {twin.file.name} and, with other values, in "
+                    f"{file}; one of them must go"
+                )
+    others = sorted({*index.values()} - {SINGLE})
+    if files == [SINGLE] and others and all((folder / file).is_file() for file in others):
+        shards = _stored(folder, others, index)
+        differing = next(
+            (
+                name
+                for name in sorted(tensors.keys() | shards.keys())
+                if not (name in tensors and name in shards)
+                or not same_bytes(tensors[name], shards[name])
+            ),
+            None,
+        )
+        if differing:
+            raise InputError(
+                f"{folder}: holds two checkpoints, {SINGLE} and the files that {INDEX} names, and "
+                f"they differ (tensor {differing}); give a folder with the one that is meant"
+            )
+    return tensors
+
+
+def same_bytes(one: TensorEntry, other: TensorEntry) -> bool:
     """Whether two tensors are stored alike, read in pieces."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
@@ -297,77 +259,3 @@ def _same_bytes(one: TensorEntry, other: TensorEntry) -> bool:
             if first.read(length) != second.read(length):
                 return False
     return True
-
-
-def make_manifest(
-    folder: str | Path, source: dict[str, str], hashes: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """What a checkpoint folder holds: every file's size and SHA-256, every tensor's dtype, shape.
-
-    hashes: SHA-256 by file name where already known; other files are read once.
-    """
-    checkpoint = open_checkpoint(folder)
-    hashes = hashes or {}
-    names = [*weight_files(checkpoint.folder), INDEX, *CONFIG_FILES, *TOKENIZER_FILES]
-    files = {}
-    for name in sorted(name for name in names if (checkpoint.folder / name).exists()):
-        path = plain_file(checkpoint.folder, name)
-        files[name] = {"size": path.stat().st_size, "sha256": hashes.get(name) or sha256(path)}
-    return {
-        "source": source,
-        "files": files,
-        "parameters": checkpoint.parameters,
-        "config": {key: checkpoint.config[key] for key in _DESCRIBING if key in checkpoint.config}
-        | {"tie_word_embeddings": checkpoint.tied},
-        "tensors": {
-            name: {"file": entry.file.name, "dtype": entry.dtype, "shape": list(entry.shape)}
-            for name, entry in checkpoint.tensors.items()
-        },
-    }
-
-
-def read_manifest(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The manifest of a checkpoint folder; made on the spot for a folder that has none.
-
-    Raises InputError if a file's size is no longer what the manifest says.
-    """
-    path = checkpoint.folder / MANIFEST
-    if not path.is_file():
-        return make_manifest(checkpoint.folder, {"path": str(checkpoint.folder)})
-    manifest = read_json(path)
-    for entry in checkpoint.tensors.values():
-        said = manifest.get("files", {}).get(entry.file.name, {}).get("size")
-        found = entry.file.stat().st_size
-        if said != found:
-            raise InputError(
-                f"{entry.file}: {found} bytes, {MANIFEST} says {said}; fetch the model anew"
-            )
-    return manifest
-
-
-def write_manifest(
-    folder: str | Path, source: dict[str, str], hashes: dict[str, str] | None = None
-) -> None:
-    """Write manifest.json into a checkpoint folder; the last file of a complete one."""
-    write_json(Path(folder) / MANIFEST, make_manifest(folder, source, hashes))
-
-
-def clear_checkpoint(folder: str | Path, keep: Iterable[str] = ()) -> None:
-    """Remove what an earlier run left in an output folder, so that no loader finds stale weights.
-
-    Only names that this workflow itself writes go, and none in `keep`. InputError if other weights
-    lie there: they would be loaded with ours, and they are not ours to delete.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    ours = {INDEX, MANIFEST, "fidelity.json", *CONFIG_FILES, *TOKENIZER_FILES}
-    names = sorted({path.name for path in folder.iterdir()} - set(keep))
-    stale = [n for n in names if n in ours or WEIGHTS.match(n) or TEMPORARY.match(n)]
-    for name in names:
-        if name not in stale and (name.endswith(".safetensors") or PICKLES.match(name)):
-            raise InputError(
-                f"{folder / name}: weights that this program did not write lie in its output "
-                "folder and would be loaded with its own; move them away"
-            )
-    for name in stale:
-        (folder / name).unlink()

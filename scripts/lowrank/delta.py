@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lowrank import spectrum
-from lowrank.checkpoint import MANIFEST, Checkpoint, open_pair, read_manifest
+from lowrank.checkpoint import Checkpoint, open_pair
+from lowrank.claims import check_space, claim
 from lowrank.delta_tables import COLUMNS, Factored, spectrum_table, summary_table
 from lowrank.errors import InputError
 from lowrank.files import sha256, write_json, write_table
 from lowrank.ledger import Pair, ledger_rows, pair_tensors, squared_changes
+from lowrank.manifest import MANIFEST, read_manifest
 from lowrank.progress import Progress
 from lowrank.tensorfile import read_header, read_tensor, write_tensors
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 METHOD = "float32 difference, float64 Gram matrix of the shorter side, eigh"
 ALIGNED = 16  # leading directions of D and W that are compared
 RECORD = "lowrank-basis-1"  # of the basis files' content; another one is never taken over
+TABLES = ("spectrum.parquet", "summary.parquet", "ledger.parquet")
 FATES = {"projection": "factored", "bias": "copied or kept", "other": "copied or kept"}
 
 
@@ -251,6 +254,7 @@ def factor_pair(
     )
 
     output = Path(output)
+    claim(output, (base_folder, derivative_folder), (MANIFEST, *TABLES))
     todo, results = [], {}
     for pair in factored:
         path, fingerprint = (
@@ -262,6 +266,7 @@ def factor_pair(
             results[pair.name] = found
         else:
             todo.append((pair, path, fingerprint))
+    check_space(output, sum(4 * min(pair.base.shape) ** 2 for pair, *_ in todo))
     if results:
         print(f"{len(results)} matrices finished earlier are taken over", file=sys.stderr)
     progress = Progress(len(factored), "matrices", done=len(results))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowrank.casting import cast_adapter, load_format
+from lowrank.checkpoint import is_quantised
 from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.invariance import make_batch_invariant
@@ -287,6 +288,9 @@ def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[st
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+    if config.get("quantization_config") and not is_quantised(serving.model, config):
+        # Left in after dequantisation; vLLM would look for scales.
+        chosen["hf_overrides"] = {"quantization_config": None}
     if serving.device == "cpu":
         chosen |= {
             "enforce_eager": True,

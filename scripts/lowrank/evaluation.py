@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lowrank.claims import check_output, claim
 from lowrank.comparisons import compare
 from lowrank.errors import InputError
 from lowrank.files import read_table, write_table
@@ -33,6 +34,11 @@ def evaluate_files(
     """
     import pandas
 
+    target = Path(output)
+    inputs = [path for _, path in grades]
+    check_output(target, inputs)
+    if target.suffix != ".csv":
+        claim(target, inputs, ("metrics.csv", "comparisons.csv"))
     tables: dict[str, DataFrame] = {}
     for name, path in grades:
         if name in tables:
@@ -50,7 +56,6 @@ def evaluate_files(
         model_metrics(table, name, benchmark, ks, repeats, seed) for name, table in common.items()
     ]
     metrics = pandas.concat(results, ignore_index=True)
-    target = Path(output)
     if target.suffix == ".csv":
         write_numbers(target, metrics)
         return

@@ -3,20 +3,26 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lowrank.errors import InputError
 
+# In a folder that a program of ours fills (see lowrank.claims): what was written there.
+MARKER = ".lowrank.json"
+MARKER_FORMAT = "lowrank-written-1"
+
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, digest: Callable[[], str] | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error.
 
     The bytes are flushed to the disk before the rename, so a reader (or a crash) sees the old
-    file or the new one, never a part of it.
+    file or the new one, never a part of it. What lay there is replaced, not written into: a link
+    goes, and what it leads to stays as it is. In a folder with a MARKER the file is noted first.
+    digest: gives the content's SHA-256 at the end, where the writer knows it already.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,14 +32,47 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        if (path.parent / MARKER).is_file():
+            note_written(path.parent, path.name, digest() if digest else sha256(temporary))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON, indented, keys in the order given; NaN is refused, as JSON has none."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+def read_written(folder: Path) -> dict[str, list[str]]:
+    """By name, the contents (SHA-256) a file of ours in a folder can have; {} without a MARKER.
+
+    Two where a writer was stopped between its note and the rename.
+    """
+    try:
+        content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    ours = isinstance(content, dict) and content.get("format") == MARKER_FORMAT
+    return content["files"] if ours else {}
+
+
+def note_written(folder: Path, name: str, digest: str) -> None:
+    """Note in a folder's MARKER that a file is about to get this content."""
+    files = read_written(folder)
+    files[name] = [*files.get(name, [])[-1:], digest]
+    write_marker(folder, files)
+
+
+def write_marker(folder: Path, files: dict[str, list[str]]) -> None:
+    """Write a folder's MARKER whole."""
+    temporary = folder / f"{MARKER}.{os.getpid()}.tmp"
+    content = {"format": MARKER_FORMAT, "files": files}
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / MARKER)
+
+
+def write_json(path: str | Path, content: Any, foreign: bool = False) -> None:
+    """Write JSON, indented, keys in the order given; NaN is refused, as JSON has none.
+
+    foreign: keep NaN and Infinity, for a reader in Python; configurations of some models have them.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=foreign)
     with whole_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

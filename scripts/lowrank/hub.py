@@ -8,30 +8,31 @@ import hashlib
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowrank.checkpoint import (
+from lowrank.checkpoint import open_checkpoint
+from lowrank.checkpoint_files import (
     CONFIG_FILES,
     INDEX,
     SINGLE,
     TOKENIZER_FILES,
-    clear_checkpoint,
     plain_file,
     read_index,
     weight_files,
     weight_names,
-    write_manifest,
 )
+from lowrank.claims import check_output, clear, place, set_aside, way_to_place
 from lowrank.errors import InputError
-from lowrank.files import sha256, whole_file
+from lowrank.files import MARKER, note_written, sha256, whole_file, write_json
+from lowrank.manifest import claim_checkpoint, write_manifest
 from lowrank.places import locate
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-SPARE_BYTES = 64 * 2**20  # left free on the disk after a download
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class RemoteFile:
     size: int
     sha256: str | None  # large files
     git_sha1: str | None  # files kept in git itself
+
+    def known(self, path: Path) -> str | None:
+        """The content's SHA-256, stated by the hub or, for a sound file on the disk, its own."""
+        if self.sha256 is None and path.is_file() and self.hash_matches(path):
+            return sha256(path)
+        return self.sha256
 
     def hash_matches(self, path: Path) -> bool:
         """Whether a local file has the content that the hub states."""
@@ -163,31 +170,57 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
         if not isinstance(found, str):
             raise InputError(_not_cached(what))
         cached = Path(found).parent
-        # The cache's files are links into its store; here they are followed on purpose.
         present = [path.name for path in cached.iterdir()]
-        names = weight_names(what, present, lambda: read_index(cached / INDEX, present))
-        names += [n for n in (INDEX, *CONFIG_FILES, *TOKENIZER_FILES) if n in present]
-        _copy({name: (cached / name).resolve() for name in names}, output)
-        write_manifest(output, source)
+        weights = weight_names(what, present, lambda: read_index(cached / INDEX, what))
+        _take(cached, _taken(weights, present), weights, output, source)
         return
 
     listed = {file.name: file for file in _list(repo, revision, "model", what)}
-    hashes = {}
-    if SINGLE not in listed and INDEX in listed:
-        _room(output, [listed[INDEX]])
-        _download(repo, revision, listed[INDEX], output, what)
-    names = weight_names(what, listed, lambda: read_index(output / INDEX, listed))
-    names += [n for n in (INDEX, *CONFIG_FILES, *TOKENIZER_FILES) if n in listed and n not in names]
-    clear_checkpoint(output, keep=names)
-    _room(output, [listed[name] for name in names])
+    weights = weight_names(what, listed, lambda: _remote_index(repo, revision, listed, what))
+    if weights == [SINGLE] and INDEX in listed:
+        print(f"{what}: {SINGLE} is taken, {INDEX} is not, as in transformers", file=sys.stderr)
+    names = _taken(weights, listed)
+    known = {name: digest for name in names if (digest := listed[name].known(output / name))}
+    client_is_ours = (output / MARKER).exists() or not _client_folder(output).exists()
+    set_aside(output, names, known)
+    claim_checkpoint(output, (), known, _missing(output, [listed[n] for n in names]), keep=names)
+    clear(output, keep=names)
     for count, name in enumerate(names, 1):
         gigabytes = listed[name].size / 1e9
         print(f"{count}/{len(names)} {name}, {gigabytes:.3g} GB", file=sys.stderr, flush=True)
-        _download(repo, revision, listed[name], output, what)
         if listed[name].sha256:
-            hashes[name] = listed[name].sha256
-    write_manifest(output, source, hashes)
-    _forget_client(output)
+            note_written(output, name, listed[name].sha256)
+        path = _download(repo, revision, listed[name], output, what)
+        known[name] = listed[name].known(path) or sha256(path)
+        note_written(output, name, known[name])
+    _write_index(output, weights)
+    write_manifest(output, source, known)
+    if client_is_ours:
+        _forget_client(output)
+
+
+def _taken(weights: Sequence[str], present: Iterable[str]) -> list[str]:
+    """The files of a checkpoint that are taken over: weights first, then what describes them."""
+    index = [INDEX] if list(weights) != [SINGLE] else []
+    return [*weights, *(n for n in (*index, *CONFIG_FILES, *TOKENIZER_FILES) if n in present)]
+
+
+def _remote_index(
+    repo: str, revision: str, listed: dict[str, RemoteFile], what: str
+) -> dict[str, str]:
+    """The weight map of a repository's index, read before anything is put into the output."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_index(_download(repo, revision, listed[INDEX], Path(folder), what), what)
+
+
+def _write_index(output: Path, weights: Sequence[str]) -> None:
+    """The index of shards that came without one, so that every loader finds them."""
+    if list(weights) == [SINGLE] or (output / INDEX).exists():
+        return
+    tensors = open_checkpoint(output).tensors
+    weight_map = {name: entry.file.name for name, entry in tensors.items()}
+    total = sum(entry.size for entry in tensors.values())
+    write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
 def _list(repo: str, revision: str, kind: str, what: str) -> list[RemoteFile]:
@@ -246,25 +279,15 @@ def _download(
     )
 
 
-def _room(output: Path, files: Sequence[RemoteFile]) -> None:
-    """InputError if the disk cannot take the files that are not there yet."""
-    output.mkdir(parents=True, exist_ok=True)
+def _missing(output: Path, files: Sequence[RemoteFile]) -> int:
+    """Bytes that are yet to come of these files; a whole file there needs no more."""
     needed = sum(
         file.size
         for file in files
         if not ((output / file.name).is_file() and (output / file.name).stat().st_size == file.size)
     )
     started = sum(path.stat().st_size for path in _client_folder(output).rglob("*.incomplete"))
-    _check_space(output, needed - started)
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > 0 and free < needed + SPARE_BYTES:
-        raise InputError(
-            f"{folder}: {needed / 1e9:.3g} GB are needed, {free / 1e9:.3g} GB are free on that "
-            "disk; free some, or put the results elsewhere"
-        )
+    return needed - started
 
 
 def _client_folder(output: Path) -> Path:
@@ -279,30 +302,46 @@ def _forget_client(output: Path) -> None:
 
 
 def copy_model(path: str | Path, output: str | Path) -> None:
-    """Copy a local checkpoint folder's files, allow-listed as from a hub; write its manifest last.
+    """Take over a local checkpoint folder's files, allow-listed as from a hub; manifest last.
 
-    Raises InputError if the folder is no sound checkpoint or the disk is too small.
+    Weights are linked where the disk allows it. Raises InputError, before anything is changed, if
+    the folder is no sound checkpoint, if the output is not free, or the disk is too small.
     """
     given, path, output = path, locate(path), Path(output)
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
-    if output.exists() and path.resolve() == output.resolve():
-        raise InputError(f"{path}: is the output folder itself; give another --output")
-    names = weight_files(path)
-    names += [
-        n for n in (INDEX, *CONFIG_FILES, *TOKENIZER_FILES)
-        if (path / n).is_file() and n not in names
-    ]  # fmt: skip
-    _copy({name: plain_file(path, name) for name in names}, output)
-    write_manifest(output, {"path": str(given)})
+    check_output(output, [path])
+    open_checkpoint(path)
+    weights = weight_files(path)
+    names = _taken(weights, [entry.name for entry in path.iterdir()])
+    _take(path, names, weights, output, {"path": str(given)})
 
 
-def _copy(files: dict[str, Path], output: Path) -> None:
-    clear_checkpoint(output)
-    _check_space(output, sum(path.stat().st_size for path in files.values()))
+def _take(
+    folder: Path, names: Sequence[str], weights: Sequence[str], output: Path, source: dict[str, str]
+) -> None:
+    """Link or copy files of a local folder into the output; write its manifest last.
+
+    A link shares its bytes with the source, which may be changed: what depends on them hashes them.
+    """
+    files = {name: plain_file(folder, name) for name in names}
+    check_output(output, [folder])
+    known = {name: sha256(path) for name, path in files.items()}
+    output.mkdir(parents=True, exist_ok=True)
+    way = way_to_place(files[weights[0]], output)
+    ways = {name: way if name in weights else "copy" for name in names}
+    copied = [files[name].stat().st_size for name in names if ways[name] == "copy"]
+    claim_checkpoint(output, [folder], known, sum(copied))
+    clear(output)
     for name, path in files.items():
-        with whole_file(output / name) as temporary:
-            shutil.copyfile(path, temporary)
+        with whole_file(output / name, lambda name=name: known[name]) as temporary:
+            place(path, temporary, ways[name])
+            if ways[name] == "copy" and sha256(temporary) != known[name]:
+                raise InputError(f"{path}: changed while it was copied; try again when it is done")
+    gigabytes = sum(files[name].stat().st_size for name in weights) / 1e9
+    print(f"weights, {gigabytes:.3g} GB, from {folder}: {way}", file=sys.stderr, flush=True)
+    _write_index(output, weights)
+    write_manifest(output, source, known)
 
 
 def fetch_file(repo: str, revision: str, file: str, folder: Path) -> Path:

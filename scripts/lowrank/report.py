@@ -9,11 +9,14 @@ from typing import Any
 import pandas as pd
 
 from lowrank import appendix, deltas, findings, prose, shares, verdicts
+from lowrank.claims import claim
 from lowrank.evaluation import write_numbers
 from lowrank.evidence import Evidence, gather, read_experiment
 from lowrank.files import whole_file
-from lowrank.outputs import PAGE
+from lowrank.outputs import PAGE, outputs
 
+# What is read of the results; the report may lie beside these, and in none of them.
+PHASES = ("models", "delta", "adapters", "variants", "samples", "grades", "metrics")
 TEMPLATE = Path(__file__).parents[2] / "workflow/report/template.html.j2"
 
 
@@ -25,7 +28,14 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     Raises InputError for a missing or unfit file, naming it.
     """
     output = Path(output)
-    found = gather(read_experiment(experiment_file), Path(results))
+    experiment = read_experiment(experiment_file)
+    inputs = [experiment_file, *(Path(results) / phase for phase in PHASES)]
+    names: dict[Path, list[str]] = {}
+    for path in map(output.joinpath, outputs(experiment["benchmarks"], experiment["deltas"])):
+        names.setdefault(path.parent, []).append(path.name)
+    for folder in names:
+        claim(folder, inputs, names[folder])
+    found = gather(experiment, Path(results))
     frames = _frames(found)
     for name, frame in frames.items():
         write_numbers(output / f"tables/{name}.csv", frame)

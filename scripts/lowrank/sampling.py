@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from lowrank import engine, prompts
 from lowrank.casting import check_compute_dtype
+from lowrank.claims import check_output
 from lowrank.engine import Complete, Request, Serving
 from lowrank.errors import InputError
-from lowrank.files import read_json, read_table, sha256, write_json, write_table
+from lowrank.files import read_table, write_json, write_table
 from lowrank.journal import Journal, open_journal
+from lowrank.manifest import file_hashes, own_manifest
 from lowrank.progress import Progress
 from lowrank.seeds import request_seed
 
@@ -142,6 +144,9 @@ def check_numbers(job: Job) -> None:
     check_compute_dtype(serving.dtype, serving.compute_dtype, "--compute-dtype")
     if job.output.suffix != ".parquet":
         raise InputError(f"--output is {job.output}; a name that ends in .parquet was expected")
+    inputs = (serving.model, serving.adapter, job.tokenizer, job.problems)
+    for suffix in (".parquet", ".json", ".partial.jsonl"):
+        check_output(job.output.with_suffix(suffix), inputs)
     if "\\n" in job.think:
         raise InputError(
             f"--think-prefix {job.think!r} holds a backslash and an n; give a real line break"
@@ -202,24 +207,13 @@ def make_prompt(
 def model_digest(folder: Path) -> str:
     """SHA-256 of what a model or adapter folder serves: its config and its weights.
 
-    From manifest.json's hashes where there is one (sizes are compared with the folder's), else
-    from the files themselves. InputError if a file is missing or has another size.
+    From the files as they are now, whatever a manifest says of them. InputError if a manifest of
+    this workflow says something else: what was made of the old weights would be mixed with it.
     """
-    manifest = folder / "manifest.json"
-    files = read_json(manifest).get("files") if manifest.is_file() else None
-    if files is None:
-        names = sorted(path.name for path in folder.iterdir() if _served(path.name))
-        return prompts.digest({name: sha256(folder / name) for name in names})
-    served = {name: file for name, file in files.items() if _served(name)}
-    for name, file in served.items():
-        size = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if size != file["size"]:
-            found = "missing" if size is None else f"{size} bytes"
-            raise InputError(
-                f"{folder / name}: {found}, but manifest.json says {file['size']} bytes; make"
-                " the folder anew"
-            )
-    return prompts.digest({name: file["sha256"] for name, file in sorted(served.items())})
+    there = {path.name for path in folder.iterdir()}
+    listed = (own_manifest(folder) or {"files": {}})["files"]
+    names = sorted(name for name in {*there, *listed} if _served(name))
+    return prompts.digest(file_hashes(folder, names))
 
 
 def _served(name: str) -> bool:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 HEADER_LIMIT = 100_000_000  # bytes; the limit of the safetensors library itself
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
-    "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1, "F6_E2M3": 0.75, "F6_E3M2": 0.75, "F4": 0.5,
 }  # fmt: skip
 TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SAFETENSORS_NAMES = {torch_name: name for name, torch_name in TORCH_NAMES.items()}
@@ -69,16 +70,18 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
             prefix = content.read(8)
             header_bytes = int.from_bytes(prefix, "little")
             if len(prefix) < 8:
-                raise InputError(f"{path}: {length} bytes long, no safetensors file; fetch it anew")
+                raise InputError(
+                    f"{path}: {length} bytes long, no safetensors file; get a sound copy"
+                )
             if header_bytes > HEADER_LIMIT:
                 raise InputError(
                     f"{path}: its header claims {header_bytes} bytes, the limit is {HEADER_LIMIT}; "
-                    "not a safetensors file, or a damaged one: fetch it anew"
+                    "not a safetensors file, or a damaged one: get a sound copy"
                 )
             if header_bytes > length - 8:
                 raise InputError(
                     f"{path}: truncated: the header alone needs {header_bytes + 8} bytes, the file "
-                    f"has {length}; fetch it anew"
+                    f"has {length}; get a sound copy"
                 )
             header = json.loads(content.read(header_bytes), object_pairs_hook=_no_duplicates)
     except FileNotFoundError:
@@ -86,13 +89,15 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: its header is not valid JSON ({error}); fetch it anew") from None
+        raise InputError(
+            f"{path}: its header is not valid JSON ({error}); get a sound copy"
+        ) from None
     if not isinstance(header, dict):
-        raise InputError(f"{path}: its header is no JSON object; fetch it anew")
+        raise InputError(f"{path}: its header is no JSON object; get a sound copy")
 
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict):
-        raise InputError(f"{path}: its __metadata__ is no JSON object; fetch it anew")
+        raise InputError(f"{path}: its __metadata__ is no JSON object; get a sound copy")
     data_start = 8 + header_bytes
     entries = [_entry(path, name, given, data_start) for name, given in header.items()]
     expected = data_start
@@ -102,7 +107,7 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
             what = "overlaps" if entry.start < expected else "leaves a gap after"
             raise InputError(
                 f"{path}: tensor {entry.name} {what} {previous} (it begins at byte {entry.start}, "
-                f"{expected} expected); the file is damaged: fetch it anew"
+                f"{expected} expected); the file is damaged: get a sound copy"
             )
         expected = entry.start + entry.size
         previous = entry.name
@@ -111,7 +116,7 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
         last = next((e.name for e in entries if e.start < length <= e.start + e.size), previous)
         raise InputError(
             f"{path}: {what}: {expected} bytes expected, the file has {length} (it ends at tensor "
-            f"{last}); fetch it anew"
+            f"{last}); get a sound copy"
         )
     return {entry.name: entry for entry in entries}, metadata
 
@@ -130,11 +135,11 @@ def _entry(path: Path, name: str, given: object, data_start: int) -> TensorEntry
     if not natural(shape) or not natural(offsets) or len(offsets) != 2:
         raise InputError(f"{path}: tensor {name}: shape {shape!r}, data_offsets {offsets!r}")
     begin, end = offsets
-    needed = math.prod(shape) * DTYPE_BYTES[dtype]
+    needed = math.ceil(math.prod(shape) * DTYPE_BYTES[dtype])
     if end - begin != needed:
         raise InputError(
             f"{path}: tensor {name}: {dtype} of shape {shape} is {needed} bytes, its offsets "
-            f"{offsets} give {end - begin}; the file is damaged: fetch it anew"
+            f"{offsets} give {end - begin}; the file is damaged: get a sound copy"
         )
     return TensorEntry(name, dtype, tuple(shape), path, data_start + begin, needed)
 
@@ -142,7 +147,6 @@ def _entry(path: Path, name: str, given: object, data_start: int) -> TensorEntry
 def read_tensor(entry: TensorEntry, first: int = 0, stop: int | None = None) -> "torch.Tensor":
     """The tensor, or its rows [first, stop), in the dtype it is stored in, on the CPU.
 
-    Only the bytes asked for are read, into memory of their own: nothing stays mapped.
     Raises InputError for integer and 8-bit dtypes (quantised weights), which have no plain value.
     """
     import torch
@@ -152,11 +156,24 @@ def read_tensor(entry: TensorEntry, first: int = 0, stop: int | None = None) -> 
             f"{entry.file}: tensor {entry.name} is {entry.dtype}; weights in "
             f"{', '.join(TORCH_NAMES)} can be compared, quantised ones cannot"
         )
-    shape, start, size = entry.shape, entry.start, entry.size
+    shape = entry.shape
     if shape and (first or stop is not None):
-        rows = range(shape[0])[first:stop]
-        row_bytes = size // shape[0] if shape[0] else 0
-        shape = (len(rows), *shape[1:])
+        shape = (len(range(shape[0])[first:stop]), *shape[1:])
+    raw = read_bytes(entry, first, stop)
+    return raw.view(getattr(torch, TORCH_NAMES[entry.dtype])).reshape(shape)
+
+
+def read_bytes(entry: TensorEntry, first: int = 0, stop: int | None = None) -> "torch.Tensor":
+    """The bytes of a tensor of any dtype, or of its rows [first, stop): uint8, one dimension.
+
+    Only the bytes asked for are read, into memory of their own: nothing stays mapped.
+    """
+    import torch
+
+    start, size = entry.start, entry.size
+    if entry.shape and (first or stop is not None):
+        rows = range(entry.shape[0])[first:stop]
+        row_bytes = size // entry.shape[0] if entry.shape[0] else 0
         start, size = start + first * row_bytes, len(rows) * row_bytes
     raw = torch.empty(size, dtype=torch.uint8)
     view = memoryview(raw.numpy())
@@ -165,9 +182,9 @@ def read_tensor(entry: TensorEntry, first: int = 0, stop: int | None = None) -> 
         while done < size:
             got = os.preadv(content.fileno(), [view[done : done + READ_LIMIT]], start + done)
             if got <= 0:
-                raise InputError(f"{entry.file}: ends within tensor {entry.name}; fetch it anew")
+                raise InputError(f"{entry.file}: ends within tensor {entry.name}; get a sound copy")
             done += got
-    return raw.view(getattr(torch, TORCH_NAMES[entry.dtype])).reshape(shape)
+    return raw
 
 
 def row_chunks(shape: Sequence[int], entries: int) -> list[tuple[int, int]]:
@@ -209,7 +226,7 @@ def write_tensors(
     import torch
 
     digest = hashlib.sha256()
-    with whole_file(path) as temporary, temporary.open("wb") as output:
+    with whole_file(path, digest.hexdigest) as temporary, temporary.open("wb") as output:
         start = header_bytes(tensors, metadata)
         output.write(start)
         digest.update(start)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lowrank import arithmetic
 from lowrank.errors import InputError
+from lowrank.manifest import move_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM, TrainerCallback
@@ -271,8 +272,7 @@ def save(model: Any, tokenizer: Any, output: Path, dtype: str, shard_size: str =
     )
     model.save_pretrained(partial, max_shard_size=shard_size)
     tokenizer.save_pretrained(partial)
-    shutil.rmtree(output, ignore_errors=True)
-    partial.rename(output)
+    move_checkpoint(partial, output)
 
 
 def train_pretrained(settings: dict[str, Any], output: Path, threads: int) -> None:

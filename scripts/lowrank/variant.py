@@ -7,7 +7,6 @@ to the delta is measured while the tensor is at hand and written to fidelity.jso
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from lowrank.adapter import Adapter, open_adapter
 from lowrank.architecture import merged_only, text_config
-from lowrank.checkpoint import (
-    INDEX,
-    SINGLE,
-    TOKENIZER_FILES,
-    Checkpoint,
-    clear_checkpoint,
-    open_pair,
-    plain_file,
-    read_manifest,
-    write_manifest,
-)
+from lowrank.checkpoint import Checkpoint, open_pair
+from lowrank.checkpoint_files import INDEX, SINGLE, TOKENIZER_FILES, plain_file
+from lowrank.claims import check_output, clear
 from lowrank.errors import InputError
-from lowrank.files import read_json, sha256, write_json
+from lowrank.fidelity import Fidelity
+from lowrank.files import read_json, sha256, whole_file, write_json
 from lowrank.ledger import LEFT_OUT, Pair, pair_tensors
+from lowrank.manifest import claim_checkpoint, read_manifest, weight_hashes, write_manifest
 from lowrank.progress import Progress
-from lowrank.tensorfile import DTYPE_BYTES, SAFETENSORS_NAMES, row_chunks, write_tensors
+from lowrank.tensorfile import (
+    DTYPE_BYTES,
+    SAFETENSORS_NAMES,
+    TORCH_NAMES,
+    TensorEntry,
+    read_bytes,
+    row_chunks,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -63,69 +64,6 @@ class Recipe:
         return self.base.tied and (self.derivative.tied or not self.copy_others)
 
 
-@dataclass
-class Fidelity:
-    """Sums over a tensor's entries, from which its fidelity follows; sums of tensors add up."""
-
-    entries: int = 0
-    meant_entries: int = 0  # entries that the delta was meant to change
-    unchanged: int = 0  # of those: left at the base's value by the cast
-    meant: float = 0.0  # squared norms: of the meant delta
-    served: float = 0.0  # of what is served minus the base
-    error: float = 0.0  # of the difference of the two
-    dot: float = 0.0  # their inner product
-
-    def add(
-        self,
-        base: "torch.Tensor",
-        meant: "torch.Tensor",
-        served: "torch.Tensor",
-        untouched: "torch.Tensor",
-    ) -> None:
-        """Count float32 tensors of one shape.
-
-        base: the base's value; meant: the delta meant for it; served: the value in use in the
-        end; untouched: what would be in use had there been no delta (the base, cast alike).
-        """
-        import torch
-
-        self.entries += base.numel()
-        nonzero = int(torch.count_nonzero(meant))
-        self.meant_entries += nonzero
-        # Where no delta was meant, the two are equal: those are not counted.
-        equal = int(torch.count_nonzero(served == untouched))
-        self.unchanged += equal - (meant.numel() - nonzero)
-
-        # Scaled so that squares of tiny deltas stay clear of float32's smallest numbers.
-        scale = 2.0**20
-        meant = meant.reshape(-1) * scale
-        delta = (served - base).reshape(-1) * scale
-        error = delta - meant
-        for name, x, y in (
-            ("meant", meant, meant),
-            ("served", delta, delta),
-            ("dot", delta, meant),
-            ("error", error, error),
-        ):
-            setattr(self, name, getattr(self, name) + float(x @ y) / scale**2)
-
-    def __add__(self, other: "Fidelity") -> "Fidelity":
-        mine, theirs = vars(self), vars(other)
-        return Fidelity(**{key: mine[key] + theirs[key] for key in mine})
-
-    def report(self) -> dict[str, float | int | None]:
-        """As fidelity.json has it; ratios are null where no delta was meant."""
-        norms = math.sqrt(self.meant * self.served)
-        return {
-            "entries": self.entries,
-            "meant_norm": math.sqrt(self.meant),
-            "error_norm": math.sqrt(self.error),
-            "relative_error": math.sqrt(self.error / self.meant) if self.meant else None,
-            "left_at_base": self.unchanged / self.meant_entries if self.meant_entries else None,
-            "cosine": self.dot / norms if norms else None,
-        }
-
-
 @dataclass(frozen=True)
 class Stored:
     """A tensor of the variant: where it comes from, and what became of it."""
@@ -133,6 +71,7 @@ class Stored:
     pair: Pair
     fate: str  # factored | copied | kept | left out by configuration
     shape: tuple[int, ...]
+    dtype: str  # as safetensors writes it
     fidelity: Fidelity = field(default_factory=Fidelity)
 
 
@@ -146,6 +85,18 @@ def fate(recipe: Recipe, pair: Pair) -> str:
     return "copied" if copied else "kept"
 
 
+def stored_dtype(recipe: Recipe, name: str, source: TensorEntry) -> str:
+    """The dtype a tensor is stored in, as safetensors writes it; source: what it is made of.
+
+    The recipe's, but for what is no weight (integers stay as they are) and for what one of the two
+    models stores wider than the rest of it: that stays float32, as in the model it comes from.
+    """
+    if source.dtype not in TORCH_NAMES:
+        return source.dtype
+    wide = recipe.base.is_wide(name) or recipe.derivative.is_wide(name)
+    return "F32" if wide else SAFETENSORS_NAMES[recipe.dtype]
+
+
 def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
     """The tensors of a variant, sorted by name. InputError if they would not fit together."""
     stored = []
@@ -154,7 +105,7 @@ def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
         source = pair.derivative if decided == "copied" else pair.base
         if source is None or (pair.name == recipe.base.head and recipe.tied):
             continue
-        stored.append(Stored(pair, decided, source.shape))
+        stored.append(Stored(pair, decided, source.shape, stored_dtype(recipe, pair.name, source)))
     shapes = {item.pair.name: item.shape for item in stored}
     head, embedding = recipe.base.head, recipe.base.embedding
     models = (recipe.base, recipe.derivative)
@@ -181,12 +132,18 @@ def pieces(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
     """The rows of one tensor in the stored dtype, counted in its fidelity as they pass."""
     import torch
 
-    dtype = getattr(torch, recipe.dtype)
+    if item.dtype not in TORCH_NAMES:  # no weight: its bytes as they are
+        source = item.pair.derivative if item.fate == "copied" else item.pair.base
+        for first, stop in row_chunks(item.shape, CHUNK):
+            yield read_bytes(source, first, stop) if item.shape else read_bytes(source)
+        return
+    dtype = getattr(torch, TORCH_NAMES[item.dtype])
     name, merged = item.pair.name, item.fate == "factored"
     if merged:
         A, B = recipe.adapter.read(name)
         if recipe.carrier:  # the engine holds the factors in the dtype it serves
-            served_A, served_B = A.to(dtype).float(), B.to(dtype).float()
+            served = getattr(torch, recipe.dtype)
+            served_A, served_B = A.to(served).float(), B.to(served).float()
     base_rows = item.pair.base.shape[0] if item.pair.base and item.pair.base.shape else 1
     for first, stop in row_chunks(item.shape, CHUNK):
         if item.fate == "copied":
@@ -207,8 +164,8 @@ def pieces(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
         final = piece.float()
         if not (torch.isfinite(final.sum()) or torch.isfinite(final).all()):
             raise InputError(
-                f"tensor {name}: a value beyond the range of {recipe.dtype}; serve it as bfloat16 "
-                "or float32"
+                f"tensor {name}: a value beyond the range of {TORCH_NAMES[item.dtype]}; serve it "
+                "as bfloat16 or float32"
             )
         served, untouched = final[:common], base.to(dtype).float()
         if merged and recipe.carrier:
@@ -241,6 +198,8 @@ def write_variant(
 
     torch.set_num_threads(threads)
     output = Path(output)
+    inputs = (base_folder, derivative_folder, tokenizer_folder, adapter_folder)
+    check_output(output, inputs)
     base, derivative = open_pair(base_folder, derivative_folder)
     adapter = open_adapter(adapter_folder, base) if adapter_folder else None
     recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, carrier)
@@ -254,15 +213,19 @@ def write_variant(
     rows = next(item.shape[0] for item in stored if item.pair.name == base.embedding)
     config, differences = model_config(recipe, rows)
     tokenizer = _tokenizer_files(tokenizer_folder)
-    clear_checkpoint(output)
+    origins = {"base": _origin(base), "derivative": _origin(derivative)}
+    size = sum(math.prod(item.shape) * DTYPE_BYTES[item.dtype] for item in stored)
+    claim_checkpoint(output, inputs, needed=size)
+    clear(output)
 
     hashes = _write_weights(recipe, stored, output, shard_bytes)
-    write_json(output / "config.json", config)
-    generation = derivative.folder / "generation_config.json"
-    if generation.is_file():
-        write_json(output / "generation_config.json", read_json(generation))
+    write_json(output / "config.json", config, foreign=True)
+    if (derivative.folder / "generation_config.json").exists():
+        generation = read_json(plain_file(derivative.folder, "generation_config.json"))
+        write_json(output / "generation_config.json", generation, foreign=True)
     for path in tokenizer:
-        shutil.copyfile(path, output / path.name)
+        with whole_file(output / path.name) as temporary:
+            temporary.write_bytes(path.read_bytes())
     kept = {item.pair.name: item for item in stored}
     report = {
         "dtype": dtype,
@@ -280,8 +243,7 @@ def write_variant(
     }
     write_json(output / "fidelity.json", report)
     source = {
-        "base": _named(base),
-        "derivative": _named(derivative),
+        **origins,
         "adapter": _hash_of(adapter) if adapter else None,
         "other": other,
         "biases": biases,
@@ -297,12 +259,11 @@ def _write_weights(
     recipe: Recipe, stored: Sequence[Stored], output: Path, shard_bytes: int
 ) -> dict[str, str]:
     """Write one file or several of at most `shard_bytes` with an index; SHA-256 by file name."""
-    dtype = SAFETENSORS_NAMES[recipe.dtype]
     shards: list[list[Stored]] = [[]]
     filled = 0
     for _, group in itertools.groupby(stored, key=lambda item: item.pair.tensor):
         whole = list(group)  # a tensor, or all matrices of a stack, in their order
-        size = sum(math.prod(item.shape) for item in whole) * DTYPE_BYTES[dtype]
+        size = sum(math.prod(item.shape) * DTYPE_BYTES[item.dtype] for item in whole)
         if shards[-1] and filled + size > shard_bytes:
             shards.append([])
             filled = 0
@@ -320,7 +281,7 @@ def _write_weights(
 
     hashes, total = {}, 0
     for name, shard in zip(names, shards, strict=True):
-        tensors = {key: (dtype, shape) for key, shape in stored_shapes(shard).items()}
+        tensors = stored_tensors(shard)
         size, hashes[name] = write_tensors(output / name, tensors, stream(shard), {"format": "pt"})
         total += size
     if count > 1:
@@ -333,14 +294,16 @@ def _write_weights(
     return hashes
 
 
-def stored_shapes(stored: Sequence[Stored]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that are written; the matrices of a stack make one tensor."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def stored_tensors(stored: Sequence[Stored]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(dtype, shape) of the tensors that are written; the matrices of a stack make one tensor."""
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     for item in stored:
-        tensor = item.pair.tensor
-        before = shapes.get(tensor, (0,))[0]  # matrices of this stack
-        shapes[tensor] = item.shape if item.pair.name == tensor else (before + 1, *item.shape)
-    return shapes
+        name, shape = item.pair.tensor, item.shape
+        if item.pair.name != name:  # one more matrix of this stack
+            before = tensors[name][1][0] if name in tensors else 0
+            shape = (before + 1, *shape)
+        tensors[name] = (item.dtype, shape)
+    return tensors
 
 
 def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -360,10 +323,12 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
                     f"has {one[key]!r}; compare models of one architecture"
                 )
     config = json.loads(json.dumps(derivative))
+    # What is stored is plain, even where a quantization_config was left in; no code comes along.
     config.pop("auto_map", None)
     text = text_config(config)  # this very dictionary, or one within it
     for part in (text, config):
-        part.pop("dtype", None)
+        for key in ("dtype", "quantization_config"):
+            part.pop(key, None)
         part |= {"torch_dtype": recipe.dtype, "tie_word_embeddings": recipe.tied}
     # Some models' embedding has more rows than their vocabulary.
     if vocabulary != recipe.derivative.tensors[recipe.derivative.embedding].shape[0]:
@@ -371,9 +336,11 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
     differences = {
         key: {"base": base.get(key), "derivative": derivative.get(key), "stored": config.get(key)}
         for key in sorted({*base, *derivative})
-        if base.get(key) != derivative.get(key) and key != "transformers_version"
+        if json.dumps(base.get(key)) != json.dumps(derivative.get(key))
+        and key != "transformers_version"
     }
-    return config, differences
+    # Of the manifest, which is JSON to the letter: NaN and Infinity as text.
+    return config, json.loads(json.dumps(differences), parse_constant=str)
 
 
 def _tokenizer_files(folder: str | Path) -> list[Path]:
@@ -384,12 +351,11 @@ def _tokenizer_files(folder: str | Path) -> list[Path]:
     return found
 
 
-def _named(checkpoint: Checkpoint) -> dict[str, Any]:
-    manifest = read_manifest(checkpoint)
-    files = sorted({entry.file.name for entry in checkpoint.tensors.values()})
+def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where a model came from, and the hashes of its weight files as they are now."""
     return {
-        "source": manifest["source"],
-        "weights": {name: manifest["files"][name]["sha256"] for name in files},
+        "source": read_manifest(checkpoint)["source"],
+        "weights": weight_hashes(checkpoint),
     }
 
 
