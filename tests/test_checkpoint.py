@@ -260,6 +260,7 @@ def test_adapters_are_called_so(copy):
     with pytest.raises(InputError, match=r"unmerged adapter .* beside base weights"):
         open_checkpoint(folder)
     (folder / SINGLE).unlink()
+    (folder / "config.json").unlink()
     with pytest.raises(InputError, match=r"is an adapter .*merge_and_unload"):
         open_checkpoint(folder)
 

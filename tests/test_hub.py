@@ -12,9 +12,11 @@ import pytest
 import torch
 from conftest import config, write_checkpoint
 from hub_server import COMMIT, Hub, running_hub
+from safetensors.torch import load_file, save_file
 
 from lowrank import hub as hub_module
 from lowrank.checkpoint import open_checkpoint
+from lowrank.checkpoint_files import INDEX, SINGLE
 from lowrank.errors import InputError
 from lowrank.files import MARKER, sha256
 from lowrank.hub import copy_model
@@ -196,6 +198,110 @@ def test_pickle_only_repositories_are_refused(hub, tmp_path):
     assert not hub.bodies()
 
 
+def add_variation(hub, trio, folder, change):
+    """The derivative's repository after a change to its files, as lab/varied."""
+    change(shutil.copytree(trio.derivative, folder))
+    hub.add("lab/varied", folder)
+    return "--repo", "lab/varied", "--revision", COMMIT
+
+
+def renumber(folder):
+    """Shards as R1-Distill's own are called."""
+    index = folder / INDEX
+    index.write_text(index.read_text().replace("-of-00002", "-of-000002"))
+    for path in folder.glob("*-of-00002.safetensors"):
+        path.rename(folder / path.name.replace("-of-00002", "-of-000002"))
+
+
+def forget_index(folder):
+    (folder / INDEX).unlink()
+
+
+def merge(folder):
+    """One file beside the shards' index, which real repositories forget to remove."""
+    files = sorted(folder.glob("*.safetensors"))
+    save_file({n: w for file in files for n, w in load_file(file).items()}, folder / SINGLE)
+
+
+def point_at_single(folder):
+    """One file, and an index that names nothing else."""
+    merge(folder)
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"] = dict.fromkeys([*index["weight_map"], "model.rotary.inv_freq"], SINGLE)
+    (folder / INDEX).write_text(json.dumps(index))
+    for file in folder.glob("model-*.safetensors"):
+        file.unlink()
+
+
+def add_consolidated(folder):
+    shutil.copy(next(folder.glob("model-*.safetensors")), folder / "consolidated.safetensors")
+    (folder / "original").mkdir()
+    (folder / "original" / "model.safetensors").write_bytes(b"of another format")
+
+
+@pytest.mark.parametrize(
+    "change", [renumber, forget_index, merge, point_at_single, add_consolidated]
+)
+def test_names_as_repositories_have_them(trio, hub, tmp_path, change):
+    """From the hub and from a folder, and over what was fetched before: the same tensors, in files
+    that transformers finds."""
+    from transformers import AutoModelForCausalLM
+
+    given = add_variation(hub, trio, tmp_path / "varied", change)
+    output = tmp_path / "model"
+    for _ in range(2):
+        result = fetch(hub, output, *given)
+        assert result.returncode == 0, result.stderr
+    for _ in range(2):
+        copy_model(tmp_path / "varied", tmp_path / "local")
+    expected = open_checkpoint(trio.derivative)
+    for folder in (output, tmp_path / "local"):
+        found = open_checkpoint(folder)
+        assert set(found.tensors) == set(expected.tensors)
+        assert all(torch.equal(found.read(name), expected.read(name)) for name in found.tensors)
+        AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+
+
+def test_what_a_repository_lacks_is_not_to_be_fetched_anew(trio, hub, tmp_path):
+    def lose(folder):
+        (folder / "model-00002-of-00002.safetensors").unlink()
+
+    def adapt(folder):
+        (folder / "adapter_config.json").write_text("{}")
+
+    given = add_variation(hub, trio, tmp_path / "lost", lose)
+    words = refusal(fetch(hub, tmp_path / "m", *given))
+    assert "00002.safetensors, which is missing" in words
+    assert "take another revision" in words
+    assert "anew" not in words
+    given = add_variation(hub, trio, tmp_path / "adapted", adapt)
+    assert "an unmerged adapter" in refusal(fetch(hub, tmp_path / "m", *given))
+    assert not [name for name in hub.bodies() if name.endswith(".safetensors")]
+
+
+def test_a_hub_never_writes_over_what_is_not_its_own(trio, hub, tmp_path):
+    """A folder of somebody's weights, and one whose files are links to somebody's."""
+    mine = shutil.copytree(trio.base, tmp_path / "mine")
+    before = {path.name: sha256(path) for path in mine.iterdir()}
+    assert "is not ours" in refusal(fetch(hub, mine))
+    copy_model(mine, tmp_path / "linked")
+    assert fetch(hub, tmp_path / "linked").returncode == 0
+    same(trio, tmp_path / "linked")
+    assert {path.name: sha256(path) for path in mine.iterdir()} == before
+
+
+def test_a_file_edited_in_the_output_is_set_aside(trio, hub, tmp_path):
+    output = tmp_path / "model"
+    fetch(hub, output)
+    (output / "config.json").write_text("{}")
+    result = fetch(hub, output)
+    assert "config.json: was changed since it was written, now config.json.changed-1" in (
+        result.stderr
+    )
+    same(trio, output)
+    assert (output / "config.json.changed-1").read_text() == "{}"
+
+
 def test_a_hostile_index_fetches_nothing(hub, tmp_path):
     folder = tmp_path / "hostile"
     folder.mkdir()
@@ -250,7 +356,7 @@ def test_local_folders(trio, tmp_path):
     assert {p.name for p in output.iterdir()} == {p.name for p in trio.base.iterdir()} | ours
     with pytest.raises(InputError, match="is the input"):
         copy_model(output, output)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         copy_model(tmp_path / "none", output)
 
 

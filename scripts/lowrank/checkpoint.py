@@ -123,12 +123,12 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
+    files, index = _files_and_index(folder)
     config_path = plain_file(folder, "config.json")
     config = read_json(config_path)
     if not isinstance(config, dict):
         raise InputError(f"{config_path}: no JSON object")
 
-    files, index = _files_and_index(folder)
     tensors = _stored(folder, files, index)
     if found := quantisation(config, tensors):
         method, entry = found

@@ -98,7 +98,7 @@ def claim(
         if not os.path.lexists(path):
             continue
         contents = [*written.get(name, ()), *filter(None, [(known or {}).get(name)])]
-        if name in written and _has_another_name(path):
+        if name in written and has_another_name(path):
             continue
         found = sha256(path) if contents and path.is_file() else None
         if found is None or found not in contents:
@@ -112,7 +112,7 @@ def claim(
     write_marker(folder, written)
 
 
-def _has_another_name(path: Path) -> bool:
+def has_another_name(path: Path) -> bool:
     """Whether removing a path loses no bytes: a link, or one of several names of a file."""
     return path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1)
 
@@ -142,7 +142,7 @@ def set_aside(folder: Path, names: Iterable[str], known: dict[str, str]) -> None
     written = read_written(folder)
     for name in names:
         path = folder / name
-        if name not in written or not path.is_file() or _has_another_name(path):
+        if name not in written or not path.is_file() or has_another_name(path):
             continue
         if sha256(path) in (*written[name], known.get(name)):
             continue

@@ -77,6 +77,11 @@ def write_json(path: str | Path, content: Any, foreign: bool = False) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def plain_json(content: Any) -> Any:
+    """Content as JSON to the letter has it: NaN and Infinity become text."""
+    return json.loads(json.dumps(content), parse_constant=str)
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; InputError names the file when it is missing or malformed."""
     try:

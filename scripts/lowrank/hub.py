@@ -26,7 +26,14 @@ from lowrank.checkpoint_files import (
     weight_files,
     weight_names,
 )
-from lowrank.claims import check_output, clear, place, set_aside, way_to_place
+from lowrank.claims import (
+    check_output,
+    clear,
+    has_another_name,
+    place,
+    set_aside,
+    way_to_place,
+)
 from lowrank.errors import InputError
 from lowrank.files import MARKER, note_written, sha256, whole_file, write_json
 from lowrank.manifest import claim_checkpoint, write_manifest
@@ -183,8 +190,10 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
     known = {name: digest for name in names if (digest := listed[name].known(output / name))}
     client_is_ours = (output / MARKER).exists() or not _client_folder(output).exists()
     set_aside(output, names, known)
-    claim_checkpoint(output, (), known, _missing(output, [listed[n] for n in names]), keep=names)
-    clear(output, keep=names)
+    # A link to somebody's file goes rather than be fetched into.
+    keep = [name for name in names if not has_another_name(output / name)]
+    claim_checkpoint(output, (), known, _missing(output, [listed[n] for n in names]), keep)
+    clear(output, keep)
     for count, name in enumerate(names, 1):
         gigabytes = listed[name].size / 1e9
         print(f"{count}/{len(names)} {name}, {gigabytes:.3g} GB", file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from lowrank.checkpoint_files import (
 )
 from lowrank.claims import check_output, check_space, claim, clear
 from lowrank.errors import InputError
-from lowrank.files import read_json, sha256, whole_file, write_json
+from lowrank.files import plain_json, read_json, sha256, whole_file, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = "lowrank-manifest-1"
@@ -41,13 +41,13 @@ def make_manifest(
     for name in sorted(name for name in names if (checkpoint.folder / name).exists()):
         path = plain_file(checkpoint.folder, name)
         files[name] = {"size": path.stat().st_size, "sha256": hashes.get(name) or sha256(path)}
+    config = {key: checkpoint.config[key] for key in _DESCRIBING if key in checkpoint.config}
     return {
         "format": FORMAT,
         "source": source,
         "files": files,
         "parameters": checkpoint.parameters,
-        "config": {key: checkpoint.config[key] for key in _DESCRIBING if key in checkpoint.config}
-        | {"tie_word_embeddings": checkpoint.tied},
+        "config": plain_json(config | {"tie_word_embeddings": checkpoint.tied}),
         "tensors": {
             name: {"file": entry.file.name, "dtype": entry.dtype, "shape": list(entry.shape)}
             for name, entry in checkpoint.tensors.items()

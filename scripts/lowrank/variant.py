@@ -19,7 +19,7 @@ from lowrank.checkpoint_files import INDEX, SINGLE, TOKENIZER_FILES, plain_file
 from lowrank.claims import check_output, clear
 from lowrank.errors import InputError
 from lowrank.fidelity import Fidelity
-from lowrank.files import read_json, sha256, whole_file, write_json
+from lowrank.files import plain_json, read_json, sha256, whole_file, write_json
 from lowrank.ledger import LEFT_OUT, Pair, pair_tensors
 from lowrank.manifest import claim_checkpoint, read_manifest, weight_hashes, write_manifest
 from lowrank.progress import Progress
@@ -339,8 +339,7 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
         if json.dumps(base.get(key)) != json.dumps(derivative.get(key))
         and key != "transformers_version"
     }
-    # Of the manifest, which is JSON to the letter: NaN and Infinity as text.
-    return config, json.loads(json.dumps(differences), parse_constant=str)
+    return config, plain_json(differences)
 
 
 def _tokenizer_files(folder: str | Path) -> list[Path]:
