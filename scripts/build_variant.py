@@ -14,6 +14,8 @@ def main() -> None:
   projections  base + adapter, added in float32 and cast once (without --adapter: the base's)
   biases       of the projections: the derivative's (copy) or the base's (keep)
   other        embeddings, head and norms: the derivative's (copy) or the base's (keep)
+What one of the two models stores in float32 beside bfloat16 stays float32; integer buffers stay as
+they are.
 Written into --output: a complete Hugging Face checkpoint, fidelity.json (how far what is stored
 lies from what was meant: per tensor the relative error of the delta, the share of entries the
 cast left at the base's value, the cosine) and manifest.json, last.""",

@@ -1,4 +1,4 @@
-"""Fetch a checkpoint from a hub at a pinned commit, or copy a local one, and list what it holds."""
+"""Fetch a checkpoint from a hub at a pinned commit, or link a local one, and list what it holds."""
 
 import argparse
 import sys
@@ -12,8 +12,9 @@ def main() -> None:
         + """
 
 Only safetensors, configuration and tokenizer files are taken: no pickle, no code. Files from a hub
-are checked against the hashes it states; interrupted, it goes on where it was. manifest.json is
-written last: every file's size and SHA-256, every tensor's dtype and shape.
+are checked against the hashes it states; interrupted, it goes on where it was. A local folder's
+weights are linked (hard link, else symbolic link, else a copy). manifest.json is written last:
+every file's size and SHA-256, every tensor's dtype and shape.
 HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.""",
         epilog="""examples:
   python scripts/fetch_model.py --repo Qwen/Qwen2.5-Math-1.5B \\

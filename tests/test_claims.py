@@ -16,7 +16,7 @@ from lowrank.claims import check_output, claim, clear
 from lowrank.delta import factor_pair
 from lowrank.errors import InputError
 from lowrank.evaluation import evaluate_files
-from lowrank.files import MARKER, sha256, whole_file, write_json
+from lowrank.files import MARKER, sha256, whole_file, write_json, write_marker
 from lowrank.hub import copy_model
 from lowrank.variant import write_variant
 
@@ -137,7 +137,7 @@ def test_a_stopped_writer_may_write_again(tmp_path):
             with pytest.raises(KeyboardInterrupt):
                 write_json(tmp_path / "a.json", "noted, not there")
         claim(tmp_path, (), ["a.json"])
-    assert clear(tmp_path) == 1
+    clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [MARKER]
 
 
@@ -229,6 +229,19 @@ def test_a_training_program_spares_what_lies_in_its_output(tmp_path):
     result = subprocess.run([*command, "--output", mine], capture_output=True, text=True)
     assert "is not ours" in result.stderr
     assert contents(mine) == before
+
+
+def test_a_marker_reaches_no_other_folder(tmp_path):
+    """One that came with somebody's folder, and names what lies elsewhere."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "link").symlink_to("mine")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    files = {"../mine": [sha256(tmp_path / "mine")], "../link": [""], "..": [""]}
+    write_marker(folder, files)
+    claim(folder, (), ["a.json"])
+    clear(folder)
+    assert (tmp_path / "link").read_text() == "mine"
 
 
 def test_a_link_at_a_name_is_replaced_not_followed(tmp_path):

@@ -117,21 +117,17 @@ def has_another_name(path: Path) -> bool:
     return path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1)
 
 
-def clear(folder: Path, keep: Collection[str] = ()) -> int:
+def clear(folder: Path, keep: Collection[str] = ()) -> None:
     """Remove what a claimed folder's marker names, but for `keep`; links go, not their targets.
 
-    Also what killed writers left. Returns the number of files removed.
+    Also what killed writers left.
     """
     written = read_written(folder)
     gone = [name for name in written if name not in keep]
     gone += [path.name for path in folder.iterdir() if TEMPORARY.match(path.name)]
-    removed = 0
     for name in gone:
-        if os.path.lexists(folder / name):
-            (folder / name).unlink()
-            removed += 1
+        (folder / name).unlink(missing_ok=True)
     write_marker(folder, {name: written[name] for name in written if name in keep})
-    return removed
 
 
 def set_aside(folder: Path, names: Iterable[str], known: dict[str, str]) -> None:

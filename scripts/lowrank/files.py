@@ -48,8 +48,10 @@ def read_written(folder: Path) -> dict[str, list[str]]:
         content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
-    ours = isinstance(content, dict) and content.get("format") == MARKER_FORMAT
-    return content["files"] if ours else {}
+    if not isinstance(content, dict) or content.get("format") != MARKER_FORMAT:
+        return {}
+    # Names that lead out of the folder were not written by us.
+    return {name: found for name, found in content["files"].items() if Path(name).name == name}
 
 
 def note_written(folder: Path, name: str, digest: str) -> None:

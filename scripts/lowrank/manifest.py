@@ -108,8 +108,8 @@ def weight_hashes(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _changed(path: Path, how: str) -> InputError:
     return InputError(
-        f"{path}: {how}; it was changed since: fetch or build the model anew (remove {MANIFEST} if "
-        "this folder is yours and meant to be so)"
+        f"{path}: {how}; it was changed since: move it away and fetch or build the model anew (or "
+        f"remove {MANIFEST}, if the change was meant)"
     )
 
 

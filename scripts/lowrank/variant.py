@@ -1,7 +1,8 @@
 """A complete checkpoint made of a base, a low-rank delta, and copied or kept other weights.
 
-Every number is formed in float32 and cast once to the dtype that is served; what that cast did
-to the delta is measured while the tensor is at hand and written to fidelity.json.
+Every number is formed in float32 and cast once to the dtype that is served; what a model keeps in
+float32 beside bfloat16 stays so. What the cast did to the delta is measured while the tensor is at
+hand and written to fidelity.json.
 """
 
 import itertools
