@@ -178,7 +178,7 @@ def test_what_the_files_hold_counts_not_what_an_index_says(copy):
     edit_index(folder, lambda m: m.pop("model.norm.weight"))
     assert set(open_checkpoint(folder).tensors) == held
     edit_index(folder, lambda m: m.update({"model.layers.9.mlp.up_proj.weight": last}))
-    with pytest.raises(InputError, match=r"layers.9.mlp.up_proj.weight .*but no file holds it"):
+    with pytest.raises(InputError, match=r"layers.9.mlp.up_proj.weight, but no file holds it"):
         open_checkpoint(folder)
 
     folder = copy("grandparent")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lowrank.architecture import (
     Anatomy,
+    Part,
     find_vocabulary,
     place_of,
     plain_name,
@@ -46,7 +47,10 @@ class Checkpoint:
         """The decoder's layers and what every tensor is; InputError if that cannot be told."""
         shapes = {name: entry.shape for name, entry in self.tensors.items()}
         where = str(self.folder)
-        return read_anatomy(self.config, shapes, self.embedding, self.head, where)
+        found = read_anatomy(self.config, shapes, self.embedding, self.head, where)
+        integers = [n for n, entry in self.tensors.items() if entry.dtype not in TORCH_NAMES]
+        # Weights of integers are quantised, and refused before: what is left is carried over.
+        return replace(found, parts=found.parts | dict.fromkeys(integers, Part("other", "buffer")))
 
     def find(self, name: str) -> TensorEntry | None:
         """Where a tensor lies, or one matrix of a stack ("...experts.down_proj[3]").

@@ -87,12 +87,6 @@ def _check(pair: Pair, base: Checkpoint, derivative: Checkpoint) -> None:
             raise InputError(
                 f"tensor {pair.name} is in {there.folder} but not in {here.folder}; {remedy}"
             )
-        if entry.dtype not in TORCH_NAMES:
-            raise InputError(
-                f"{entry.file}: tensor {entry.name} is {entry.dtype}: a quantised weight, or a "
-                f"buffer of integers; weights in {', '.join(TORCH_NAMES)} can be compared: take "
-                "the checkpoint before it was quantised; a buffer can be left out (leave_out)"
-            )
     if pair.role == "unknown":
         raise InputError(
             f"tensor {pair.name} of shape {list(pair.base.shape)} is in a decoder layer of "
@@ -134,6 +128,8 @@ def _squared_change(base: Checkpoint, derivative: Checkpoint, pair: Pair) -> flo
     one, other = pair.base, pair.derivative
     if one is None or other is None or one.shape[1:] != other.shape[1:]:
         return None
+    if one.dtype not in TORCH_NAMES or other.dtype not in TORCH_NAMES:
+        return None  # integers that are no weights
     shape = min(one.shape, other.shape)
     total = 0.0
     for first, stop in row_chunks(shape, CHUNK):
