@@ -8,7 +8,9 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version(
+    "9.27.1"
+)  # older ones run finished jobs again when results are carried to another folder
 
 # The workflow's own folder; another one than the working directory with --directory or as a module.
 HERE = Path(workflow.snakefile).resolve().parent
@@ -20,7 +22,10 @@ from lowrank.configuration import load
 from lowrank.digest import code_digest, source_digest
 from lowrank.errors import InputError
 from lowrank.experiment import folder_flag
+from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
+from lowrank.strict_yaml import read_yaml
+from lowrank.surroundings import shield
 
 if ROOT != HERE:
     sys.exit(f"error: {HERE}: this run already uses the workflow in {ROOT}; one run, one clone")
@@ -33,14 +38,19 @@ if Path("config.yaml").is_file():
 
 
 try:
+    shield()
+    for file in workflow.configfiles:
+        read_yaml(Path(file), file)
     experiment = load(config, module=__name__)
 except InputError as error:
     sys.exit(f"error: {error}")
 
 
-# One machine samples on one GPU at a time, unless it is told --resources gpu=N.
-if workflow.local_exec and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+# One machine samples on one GPU at a time, unless it is told --resources gpu=N, and starts no more
+# jobs at once than its memory holds.
+for resource, there in (("gpu", 1), ("mem_mb", total_memory() // 2**20)):
+    if workflow.local_exec and resource not in workflow.global_resources:
+        workflow.register_resource(resource, there)
 
 
 report: f"{HERE}/workflow/report/workflow.rst"
@@ -52,13 +62,15 @@ wildcard_constraints:
     delta="|".join(experiment.deltas),
     variant="|".join(experiment.variants),
     benchmark="|".join(experiment.benchmarks),
-    shard=r"\d{4}-\d{4}",
+    part="|".join(experiment.parts),
     adapter="|".join(experiment.adapters),
 
 
 rule all:
     input:
+        experiment.evidence(),
         f"results/{experiment.name}/report/report.html",
+        f"results/{experiment.name}/asked-{experiment.question}.json",
 
 
 include: f"{HERE}/workflow/rules/models.smk"

@@ -1,6 +1,6 @@
 """What sample.py costs beside vLLM alone: the same requests through both, in one run, alternating.
 
-Ours is all that the program does once its engine is up: feeding requests, decoding, the journal
+Ours is all that the program does once its engine is up: feeding requests, decoding, the store
 on disk, progress, table and provenance. The bare loop is `vllm.LLM(...).generate(...)` on the same
 token ids, seeds and parameters, with an engine of the same arguments, its texts thrown away. On a
 CPU ours also keeps matrix products to one shape (see lowrank/engine.py), which counts against it.
@@ -28,8 +28,10 @@ HERE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(HERE / "scripts"), str(HERE / "tests")]
 
 from lowrank import engine, sampling  # noqa: E402
-from lowrank.engine import Request, Serving  # noqa: E402
+from lowrank.engine import Serving  # noqa: E402
+from lowrank.feeding import Complete, Request  # noqa: E402
 from lowrank.files import read_table  # noqa: E402
+from lowrank.requests import Job, Target  # noqa: E402
 
 
 def parse() -> argparse.Namespace:
@@ -111,15 +113,16 @@ def compare(given: argparse.Namespace, folder: Path) -> float:
         max_num_seqs=given.max_num_seqs,
         threads=given.threads,
     )
-    job = sampling.Job(
+    job = Job(
         serving=serving,
         tokenizer=tokenizer,
-        problems=problems,
-        output=folder / "ours.parquet",
+        targets=(Target("b", problems, folder / "ours.parquet"),),
+        store=folder / "store",
         model_name="m",
-        benchmark="b",
-        first=0,
-        count=given.samples,
+        samples=given.samples,
+        part=1,
+        parts=1,
+        resample="always",
         seed=0,
         temperature=0.6,
         top_p=0.95,
@@ -130,9 +133,9 @@ def compare(given: argparse.Namespace, folder: Path) -> float:
     )
     requests: list[Request] = []
     began: list[float] = []
-    running: list[engine.Complete] = []
+    running: list[Complete] = []
 
-    def start(serving: Serving, sequences: int) -> engine.Complete:
+    def start(serving: Serving, sequences: int) -> Complete:
         if not running:
             running.append(engine.start(serving, sequences))
 
@@ -146,7 +149,7 @@ def compare(given: argparse.Namespace, folder: Path) -> float:
     def ours() -> tuple[float, float, int]:
         sampling.sample(job, start)
         wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-        table = read_table(job.output)
+        table = read_table(folder / "ours.parquet")
         return wall, cpu, int(table["completion_tokens"].sum())
 
     ours()  # warms the engine up, and tells the requests

@@ -1,18 +1,21 @@
-"""Sample completions of one model on one benchmark with vLLM: one shard of the pool, one table.
+"""Sample the completions of one model with vLLM, or take those that were made before.
 
-Every problem gets the samples FIRST .. FIRST + COUNT - 1. Each has a seed of its own, made from
-SEED, the benchmark's and model's name, the problem's id and the sample's number; a pool grown in
-shards is the pool made at once, and a pool made twice is the same pool (on a GPU: up to rounding).
+For every --benchmark a table is written: samples 0 .. SAMPLES - 1 of every problem (of these, the
+part PART of PARTS). Each has a seed of its own, made from SEED, the benchmark's and model's name,
+the problem's id and the sample's number: however the work is cut, grown or interrupted, the pool
+is the same (on a GPU: up to rounding).
+
+Finished completions go to --store at once and stay there. What it has is taken and never sampled
+again; with nothing missing, no engine starts and no weights are needed. `completions.py` lists it.
 
 The prompt is the system and the user message in the chat template of --tokenizer, the reasoning
 opened by --think-prefix unless the template opens it. The engine is given token ids. A completion
-ends at the end tokens of the tokenizer's folder; its text keeps special tokens such as </think>,
-without end and padding tokens.
+ends at the end tokens of the tokenizer's folder; its text is all that was generated, special tokens
+such as </think> included, without that end token.
 
-Written: the table, with the columns problem_id, sample, seed, prompt_tokens, completion,
+A table has the columns problem_id, sample, seed, prompt_tokens, completion, completion_ids,
 completion_tokens (the end token included) and finish_reason (stop, or length for one cut off);
-beside it <shard>.json: versions, hashes, parameters, a decoded prompt, counts. While the job runs,
-finished completions stand in <shard>.partial.jsonl: started again after a kill, it goes on there.
+beside it .json: versions, hashes, parameters, a decoded prompt, counts.
 
 The weights, and the factors of an adapter, are cast to --dtype, whatever they are stored in and
 whatever --compute-dtype the engine computes in.
@@ -21,11 +24,11 @@ Nothing is fetched, no code of a model is run, weights are read from safetensors
 
 Example:
   python scripts/sample.py --model results/mini/models/rl --tokenizer results/mini/models/sft \\
-      --problems results/mini/benchmarks/chains.parquet --model-name rl --benchmark chains \\
-      --first 0 --count 64 --seed 0 --device cpu --dtype bfloat16 --temperature 0.6 --top-p 0.95 \\
+      --benchmark chains results/mini/benchmarks/chains.parquet chains-rl.parquet \\
+      --model-name rl --samples 64 --seed 0 --store results/completions \\
+      --device cpu --dtype bfloat16 --temperature 0.6 --top-p 0.95 \\
       --max-tokens 160 --max-model-len 256 --max-num-seqs 512 \\
-      --system '' --user '{problem}' --think-prefix $'<think>\\n' \\
-      --output results/mini/samples/chains/rl/0000-0063.parquet
+      --system '' --user '{problem}' --think-prefix $'<think>\\n'
 """
 
 import argparse
@@ -35,7 +38,8 @@ from pathlib import Path
 
 from lowrank.engine import Serving
 from lowrank.errors import run
-from lowrank.sampling import Job, sample
+from lowrank.requests import Job, Target
+from lowrank.sampling import RESAMPLE, sample
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -53,11 +57,26 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="PEFT LoRA to serve unmerged on --model (which then holds everything else)",
     )
     add("--tokenizer", type=Path, required=True, metavar="DIR", help="folder of the tokenizer")
-    add("--problems", type=Path, required=True, metavar="FILE", help="problem_id, problem, ...")
     add("--model-name", required=True, metavar="NAME", help="what results call the model")
-    add("--benchmark", required=True, metavar="NAME", help="what results call the benchmark")
-    add("--first", type=int, default=0, metavar="N", help="first sample's number (default 0)")
-    add("--count", type=int, required=True, metavar="N", help="samples a problem")
+    add(
+        "--benchmark",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("NAME", "PROBLEMS", "OUTPUT"),
+        help="what results call the benchmark, its table of problems, the .parquet to write",
+    )
+    add("--samples", type=int, required=True, metavar="N", help="samples a problem: the pool")
+    add("--part", type=int, default=1, metavar="I", help="which part of them, from 1 (default 1)")
+    add("--parts", type=int, default=1, metavar="N", help="parts they are cut into (default 1)")
+    add("--store", type=Path, required=True, metavar="DIR", help="where completions are kept")
+    add(
+        "--resample",
+        choices=RESAMPLE,
+        default="ask",
+        help="whether kept completions of other versions are made anew; ask: stop and say so"
+        " (default); always: nothing that is kept is taken",
+    )
     add("--seed", type=int, default=0, metavar="N", help="the experiment's seed (default 0)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
     add(
@@ -107,7 +126,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=float,
         metavar="GIB",
         help="CPU memory for keys and values (default: what max-num-seqs full sequences need, at"
-        " most half of the free memory)",
+        " most half of what is free beside the weights)",
+    )
+    add(
+        "--memory-mb",
+        type=int,
+        metavar="MIB",
+        help="what the job may use in all, on a CPU (default: what is free)",
     )
     add(
         "--gpu-memory",
@@ -116,7 +141,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="SHARE",
         help="share of the GPU's memory to use (default 0.9)",
     )
-    add("--output", type=Path, required=True, metavar="FILE", help="the table, .parquet")
     return parser.parse_args(arguments)
 
 
@@ -133,14 +157,18 @@ def job(given: argparse.Namespace) -> Job:
             threads=given.threads,
             kv_cache_gib=given.kv_cache_gib,
             gpu_memory=given.gpu_memory,
+            memory_mb=given.memory_mb,
         ),
         tokenizer=given.tokenizer,
-        problems=given.problems,
-        output=given.output,
+        targets=tuple(
+            Target(name, Path(problems), Path(output)) for name, problems, output in given.benchmark
+        ),
+        store=given.store,
         model_name=given.model_name,
-        benchmark=given.benchmark,
-        first=given.first,
-        count=given.count,
+        samples=given.samples,
+        part=given.part,
+        parts=given.parts,
+        resample=given.resample,
         seed=given.seed,
         temperature=given.temperature,
         top_p=given.top_p,

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from sampling_case import arguments
 
 import sample as program
-from lowrank import engine
+from lowrank import engine, feeding
 from lowrank.sampling import sample
 
 
@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
             def complete(requests):
                 requests = list(requests)[:: -1 if backwards else 1]
                 vllm = running[shared].args[0]
-                return engine.complete(vllm, serving.adapter and adapter, in_flight, requests)
+                return feeding.complete(vllm, serving.adapter and adapter, in_flight, requests)
 
             return complete
 
@@ -48,11 +48,11 @@ def main(folder: Path) -> None:
         pool = partial(make, shared=f"{name}pool")
         pool(f"{name}all.parquet", *more)
         pool(f"{name}again.parquet", *more)
-        pool(f"{name}alone.parquet", *more, "--count", "2", in_flight=1)
+        pool(f"{name}alone.parquet", *more, "--samples", "2", in_flight=1)
         pool(f"{name}backwards.parquet", *more, in_flight=5, backwards=True)
-        pool(f"{name}first.parquet", *more, "--count", "2", in_flight=3)
-        pool(f"{name}second.parquet", *more, "--first", "2", "--count", "2")
-    once, greedy = ("--dtype", "float32"), ("--temperature", "0", "--count", "1")
+        pool(f"{name}first.parquet", *more, "--parts", "2", in_flight=3)
+        pool(f"{name}second.parquet", *more, "--parts", "2", "--part", "2")
+    once, greedy = ("--dtype", "float32"), ("--temperature", "0", "--samples", "1")
     make("adapter.parquet", *once, *greedy, *adapter, shared="float32")
     make("carrier.parquet", *once, *greedy, *carrier, shared="float32")
     make("merged.parquet", *once, *greedy, *merged, shared="merged")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lowrank.files import write_json, write_table
+from lowrank.metrics import model_metrics
 
 SHAPES = {"q_proj": (24, 24), "k_proj": (8, 24), "down_proj": (24, 64)}
 LAYERS = 2
@@ -44,7 +45,6 @@ EXPERIMENT: dict[str, Any] = {
     "benchmarks": {"sums": {"label": "Sums", "path": "sums.jsonl", "answer_type": "integer"}},
     "grading": {"reasoning_end": "</think>", "rule": "last"},
     "samples": 8,
-    "samples_per_shard": 4,
     "maj_k": [2, 4],
     "repeats": 4,
     "seed": 0,
@@ -53,7 +53,20 @@ EXPERIMENT: dict[str, Any] = {
     "serve_as": ["merged"],
     "controls": [],
     "details": True,
-    "sampling": {"device": "cpu", "temperature": 0.6, "top_p": 0.95},
+    "resample": "ask",
+    "sampling": {
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "compute_dtype": "float32",
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "max_tokens": 50,
+        "max_model_len": 90,
+        "system": "",
+        "user": "{problem}",
+        "think_prefix": "<think>\n",
+        "parts": 2,
+    },
     "published": None,
 }
 PROBLEMS = 6
@@ -192,22 +205,30 @@ def _make_pool(
                 }
             )  # fmt: skip
     table = pd.DataFrame(rows)
-    size = experiment["samples_per_shard"]
-    for first in range(0, experiment["samples"], size):
-        shard = folder / f"samples/{benchmark}/{model}/{first:04d}-{first + size - 1:04d}"
-        here = table[table["sample"].between(first, first + size - 1)]
+    parts = experiment["sampling"]["parts"]
+    for part in range(1, parts + 1):
+        path = folder / f"samples/{benchmark}/{model}/{part}-of-{parts}"
+        here = table[table["sample"] % parts == part - 1]
         made = here.drop(columns=["answer", "correct", "extracted", "unjudged"])
-        write_table(shard.with_suffix(".parquet"), made)
-        write_json(
-            shard.with_suffix(".json"), _record(experiment, benchmark, model, len(made), first)
-        )
+        write_table(path.with_suffix(".parquet"), made)
+        write_json(path.with_suffix(".json"), _record(experiment, benchmark, model, len(made)))
     grades = table.drop(columns=["completion", "seed", "prompt_tokens"])
     write_table(folder / f"grades/{benchmark}/{model}.parquet", grades)
 
 
-def _record(
-    experiment: dict[str, Any], benchmark: str, model: str, count: int, first: int
-) -> dict[str, Any]:
+def results_of(folder: Path, experiment: dict[str, Any] = EXPERIMENT, **more: str) -> Path:
+    """Results of every phase before the report, the metrics by their own function."""
+    path = make_results(folder, experiment, **more)
+    for benchmark in experiment["benchmarks"]:
+        for model in [*experiment["references"], *experiment["variants"]]:
+            grades = pd.read_parquet(folder / f"grades/{benchmark}/{model}.parquet")
+            metrics = model_metrics(grades, model, benchmark, experiment["maj_k"], 4)
+            write_table(folder / f"metrics/{benchmark}/{model}.csv", metrics)
+    return path
+
+
+def _record(experiment: dict[str, Any], benchmark: str, model: str, count: int) -> dict[str, Any]:
+    variant = experiment["variants"].get(model, {"dtype": "bfloat16"})
     hashes = {f"p{i}": f"{i:064d}" for i in range(PROBLEMS)}
     return {
         "digest": "d" * 64,
@@ -215,10 +236,12 @@ def _record(
         "benchmark": {"name": benchmark, "problems": PROBLEMS},
         "prompt": {"system": "", "user": "{problem}", "think_prefix": "<think>\n",
                    "tokenizer_sha256": "f" * 64, "end_tokens": [2], "ids_sha256": hashes},
-        "sampling": {"seed": 0, **experiment["sampling"]},
-        "engine": {"device": "cpu", "dtype": "bfloat16", "compute_dtype": "float32",
+        "sampling": {"seed": 0, "temperature": 0.6, "top_p": 0.95, "max_tokens": 50,
+                     "max_model_len": 90},
+        "part": {"part": 1, "parts": 2, "samples": 8},
+        "engine": {"device": "cpu", "dtype": variant["dtype"], "compute_dtype": "float32",
                    "versions": {"vllm": "0"}},
-        "shard": {"first": first, "count": experiment["samples_per_shard"]},
+        "warnings": [],
         "example": {"problem_id": "p0", "prompt": "<|user|>What is 0 + 1?<|assistant|><think>\n"},
         "counts": {"completions": count, "ended": count, "truncated": 0, "empty": 0,
                    "completion_tokens": 9 * count, "prompts_without_room": 0},

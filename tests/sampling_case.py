@@ -10,8 +10,8 @@ import pandas
 from tiny_checkpoint import make_tokenizer
 
 import sample as program
-from lowrank import sampling
-from lowrank.engine import Completion
+from lowrank import sampling, store
+from lowrank.feeding import Completion
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 PROBLEMS = {"p2": "What is 1 + 2?", "p10": "3 * 4 - 1", "p1": "7 + 7 * 2, and what is it mod 10?"}
@@ -30,11 +30,12 @@ def make_folder(folder: Path) -> Path:
 
 
 def arguments(folder: Path, output: str, *more: str) -> list[str]:
-    """Command line of a job; what `more` says counts over what stands here."""
+    """Command line of a job of benchmark b with a store of its own; `more` counts over it."""
+    if "--benchmark" not in more:
+        more = ("--benchmark", "b", str(folder / "problems.parquet"), str(folder / output), *more)
     return [
         *("--model", str(folder / "model"), "--tokenizer", str(folder / "tokenizer")),
-        *("--problems", str(folder / "problems.parquet"), "--output", str(folder / output)),
-        *("--model-name", "m", "--benchmark", "b", "--first", "0", "--count", "4"),
+        *("--store", str(folder / f"{output}.store"), "--model-name", "m", "--samples", "4"),
         *("--max-tokens", "100", "--max-model-len", "150", "--max-num-seqs", "64"),
         *("--temperature", "1.0", "--top-p", "0.95", "--think-prefix", "<think>\n", *more),
     ]
@@ -56,8 +57,8 @@ def pretend(serving, sequences, seen=None):
             draw = random.Random(request.seed)
             ids = tuple(draw.randrange(5, 272) for _ in range(draw.randrange(1, 20)))
             ended = draw.random() < 0.7
-            yield []
-            yield [Completion(request.name, ids + (1,) * ended, "stop" if ended else "length")]
+            yield [], len(ids)
+            yield [Completion(request.name, ids + (1,) * ended, "stop" if ended else "length")], 0
 
     return complete
 
@@ -71,17 +72,24 @@ def run(folder, output, *more, start=pretend):
     return pandas.read_parquet(folder / output)
 
 
-def lines(path):
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def kept(output: Path) -> list[store.Kept]:
+    """Every completion in the store of a job."""
+    settings = output.with_name(f"{output.name}.store").glob("*/")
+    return [one for setting in settings for one in store.kept(setting)]
 
 
-def kill_at(command, partial, wanted, seconds=90):
-    """Run a command and kill -9 it as soon as its journal has `wanted` lines; its exit status."""
+def counting(made: list):
+    """A pretended engine that tells in `made` what it was asked for."""
+    return lambda serving, sequences: pretend(serving, sequences, made)
+
+
+def kill_at(command, output: Path, wanted: int, seconds: int = 90) -> int:
+    """Run a command and kill -9 it as soon as its store holds so many; its exit status."""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + seconds
-        while lines(partial) < wanted and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.005)
+        while len(kept(output)) < wanted and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
     finally:
         process.kill()
     return process.wait()

@@ -135,7 +135,7 @@ def test_a_small_experiment_runs_through_sbatch(slurm, tmp_path):
 def test_sampling_asks_for_a_gpu_only_where_the_device_is_one(slurm, tmp_path):
     """What sbatch was really called with; a job that asks for CUDA here then fails, and says so."""
     case = make_case(tmp_path / "case", controls=[])
-    sample = "results/tiny/samples/tiny3/sft/0000-0001.parquet"
+    sample = "results/tiny/samples/tiny3/sft/1-of-1.parquet"
     on_cpu = submit(case, slurm, "--verbose", sample).stdout
     assert "--gpus" not in on_cpu
     experiment = case / "experiments/tiny.yaml"
@@ -144,4 +144,4 @@ def test_sampling_asks_for_a_gpu_only_where_the_device_is_one(slurm, tmp_path):
     calls = [line for line in on_cuda.splitlines() if "sbatch call" in line]
     assert len(calls) == 1
     assert "--gpus=1" in calls[0]
-    assert "cuda" in (case / "results/tiny/logs/samples/tiny3/sft-0000-0001.log").read_text()
+    assert "cuda" in (case / "results/tiny/logs/samples/sft-1-of-1.log").read_text()

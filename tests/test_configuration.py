@@ -1,5 +1,6 @@
 """Every mistake in the configuration is one line that names the key, before anything runs."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_post_is_planned_as_published():
     assert [name for name, v in post.variants.items() if v.kind != "lowrank"] == ["r0-copy"]
     assert post.subject["references"] == ["distill", "deepscaler"]
     assert (post.base, post.derivative) == ("distill", "deepscaler")
-    assert post.shards == ["0000-0015", "0016-0031", "0032-0047", "0048-0063"]
+    assert post.parts == ["1-of-1"]
     assert post.gpus == 1
 
 
@@ -55,7 +56,7 @@ def test_an_experiment_is_resolved_once():
     assert mini.variants is mini.variants
     assert mini.adapters is mini.adapters
     assert mini.sampled is mini.sampled
-    assert mini.shards is mini.shards
+    assert mini.parts is mini.parts
 
 
 def test_what_another_workflow_asks_is_named_after_its_module():
@@ -90,14 +91,14 @@ def test_a_variant_is_built_and_served_as_it_is_named():
     assert "--dtype=float32" in mini.sampling_flags("r3-copy-float32")
     # vLLM serves no rank 3: the adapter is filled up, and kept apart from the carrier.
     assert mini.beside("r3-copy-float32-adapter") == [f"{adapters}/r3-padded/adapter.json"]
-    assert mini.adapter_flags("r3-padded") == "--rank=3 --pad-rank"
+    assert mini.adapter_flags("r3-padded") == "--pad-rank --rank=3"
     assert "--carrier" in mini.variant_flags("r3-copy-float32-adapter")
     assert folder_flag("adapter", mini.beside("r3-copy-float32-adapter")) == (
         f"--adapter {adapters}/r3-padded"
     )
     assert mini.adapter("r0-copy-float32") == []
     assert folder_flag("adapter", mini.adapter("r0-copy-float32")) == ""
-    assert mini.adapter_flags("random-r3") == "--rank=3 --directions=random --seed=7"
+    assert mini.adapter_flags("random-r3") == "--directions=random --rank=3 --seed=7"
     assert mini.adapter_flags("rescaled-r3") == "--rank=3 --rescale"
     # The models themselves are served in the experiment's own dtype.
     assert "--dtype=bfloat16" in mini.sampling_flags("rl")
@@ -107,15 +108,16 @@ def test_a_variant_is_built_and_served_as_it_is_named():
 def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served():
     mini, post = (load(CONFIG | {"experiment": name}, ROOT) for name in ("mini", "deepscaler"))
     for model in mini.sampled:
-        assert "--dtype=bfloat16 --compute-dtype=float32" in mini.sampling_flags(model)
+        assert "--compute-dtype=float32 " in mini.sampling_flags(model)
+        assert "--dtype=bfloat16 " in mini.sampling_flags(model)
     for model in post.sampled:
-        assert "--compute-dtype" not in post.sampling_flags(model)
+        assert "--compute-dtype=bfloat16 " in post.sampling_flags(model)
 
 
-def test_growing_the_pool_keeps_the_names_of_the_shards_there_are():
-    small = load(CONFIG | {"experiment": "deepscaler", "samples": 32}, ROOT)
-    large = load(CONFIG | {"experiment": "deepscaler", "samples": 64}, ROOT)
-    assert large.shards[: len(small.shards)] == small.shards
+def test_speed_is_asked_of_the_engine_and_is_no_setting_of_a_completion():
+    mini = load(CONFIG, ROOT)
+    assert mini.engine_flags == "--max-num-seqs=512"
+    assert "num-seqs" not in mini.sampling_flags("rl")
 
 
 @pytest.mark.parametrize(
@@ -134,10 +136,17 @@ def test_growing_the_pool_keeps_the_names_of_the_shards_there_are():
         ),
         ({"serve_as": ["adapter"], "ranks": [16, 600]}, "config.yaml: ranks has 600, but vLLM"),
         ({"controls": ["top"]}, 'config.yaml: controls[0]: is "top", must be one of other, biases'),
+        ({"seed": 1e3}, "config.yaml: seed: is 1000.0, must be of type integer"),
+        ({"seed": True}, "config.yaml: seed: is true, must be of type integer"),
+        ({"margin": math.nan}, "config.yaml: margin: is NaN, must be of type number"),
+        ({"margin": math.inf}, "config.yaml: margin: is Infinity, must be of type number"),
         ({"details": "yes"}, 'config.yaml: details: is "yes", must be of type boolean'),
         ({"other": ["move"]}, 'config.yaml: other[0]: is "move", must be one of copy, keep'),
         ({"maj_k": [8, 65]}, "config.yaml: maj_k has 65, more than samples: 64"),
-        ({"samples": 65}, "config.yaml: samples is 65, not a multiple of samples_per_shard: 64"),
+        (
+            {"resample": "sometimes"},
+            'config.yaml: resample: is "sometimes", must be one of ask, alw',
+        ),
         ({"experiment": "a/b"}, 'config.yaml: experiment: is "a/b", must be a name of letters'),
         ({"experiment": "absent"}, "there is no experiments/absent.yaml; there are: deepscaler"),
     ],
@@ -171,6 +180,10 @@ def test_a_wrong_question_is_refused_by_name(change, said):
             "float16",
             "sampling.compute_dtype is float16, but a model is served as bfloat16",
         ),
+        ("sampling.parts", 65, "sampling.parts is 65, more than samples: 64 (config.yaml)"),
+        ("sampling.max_tokens", 80.0, "sampling.max_tokens: is 80.0, must be of type integer"),
+        ("sampling.temperature", 0.001, "sampling.temperature is 0.001; the engine would take"),
+        ("sampling.temperature", 3, "sampling.temperature: is 3, must be at most 2"),
         ("title", None, "missing key title"),
         ("factoring.device", "tpu", 'factoring.device: is "tpu", must be one of cpu, cuda'),
         ("factoring.threads", 0, "factoring.threads: is 0, must be at least 1"),
@@ -201,6 +214,39 @@ def test_a_wrong_subject_is_refused_by_name(root, path, value, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("\ndelta: rl\n", "\ndelta: rl\ndelta: sft\n", "delta occurs twice, in lines 20 and 21"),
+        ("  rl: {base: sft, derivative: rl}\n",
+         "  rl: {base: sft, derivative: rl}\n  rl: {base: pretrained, derivative: rl}\n",
+         "rl occurs twice"),
+        ("  pretrained:\n", "  no:\n", "no in line 4 is read as False; a name is meant: put it in"),
+        ("  pretrained:\n", "  2024-12-01:\n", "2024-12-01 in line 4 is read as datetime.date"),
+        ("  pretrained:\n", "  1.5:\n", "1.5 in line 4 is read as 1.5; a name is meant: put it in"),
+    ],
+)  # fmt: skip
+def test_keys_that_yaml_reads_otherwise_are_refused(root, old, new, said):
+    text = (ROOT / "experiments/mini.yaml").read_text()
+    assert text.count(old) == 1
+    (root / "experiments/mine.yaml").write_text(text.replace(old, new))
+    with pytest.raises(InputError) as error:
+        load(CONFIG | {"experiment": "mine"}, root)
+    assert str(error.value).startswith("experiments/mine.yaml: ")
+    assert said in str(error.value)
+
+
+def test_the_order_of_keys_changes_no_flag(root):
+    subject = read("mini")
+    for group in ("sampling", "grading"):
+        subject[group] = dict(reversed(subject[group].items()))
+    (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject, sort_keys=False))
+    mini, mine = load(CONFIG, ROOT), load(CONFIG | {"experiment": "mine"}, root)
+    for model in mini.sampled:
+        assert mini.sampling_flags(model) == mine.sampling_flags(model)
+    assert mini.grading_flags("mini30") == mine.grading_flags("mini30")
+
+
 def test_a_file_that_is_no_yaml_is_named(root):
     (root / "experiments/mine.yaml").write_text("models: [")
     with pytest.raises(InputError, match=r"experiments/mine\.yaml: not valid YAML"):
@@ -212,4 +258,4 @@ def test_flags_survive_a_shell():
 
     text = "it's \\boxed{} $HOME\n--first"
     said = flags({"max_tokens": 5, "user": text, "nothing": None, "leave_out": ["a", "b c"]})
-    assert shlex.split(said) == ["--max-tokens=5", f"--user={text}", "--leave-out", "a", "b c"]
+    assert shlex.split(said) == ["--leave-out", "a", "b c", "--max-tokens=5", f"--user={text}"]

@@ -1,6 +1,7 @@
 """The engine itself: real vLLM on random weights, a pool that is the same however made."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from sampling_case import PROBLEMS, SCRIPTS, arguments, kill_at, lines, make_folder
+from sampling_case import PROBLEMS, SCRIPTS, arguments, kept, kill_at, make_folder
 from tiny_checkpoint import make_model
 
 from lowrank import engine
@@ -44,23 +45,37 @@ def test_keys_and_values_of_all_sequences_have_room(monkeypatch):
         "num_key_value_heads": 2,
         "hidden_size": 1536,
     }
-    monkeypatch.setattr(engine, "_free_memory", lambda: 2**40)
+    monkeypatch.setattr(engine, "free_memory", lambda: 2**40)
     needed = engine.kv_cache_bytes(serving(), config, 8)
     assert 8 * 1024 * 28 * 1024 <= needed <= 1.5 * 8 * 1024 * 28 * 1024
     # They are kept in what is computed in, whatever the weights are cast to.
     assert engine.kv_cache_bytes(serving("float32"), config, 8) == 2 * needed
-    monkeypatch.setattr(engine, "_free_memory", lambda: 2**20)
-    assert engine.kv_cache_bytes(serving(), config, 8) == 128 * 28 * 1024
     assert engine.kv_cache_bytes(serving(kv_cache_gib=1.5), config, 8) == 1.5 * 2**30
+    # Half of what the job may use; the rest is for whatever else is done.
+    allowed = serving(memory_mb=200)
+    assert engine.kv_cache_bytes(allowed, config, 8) == 100 * 2**20
+    for wrong, said in (
+        (serving(memory_mb=40), "do not fit into the 0.0391 GiB that are free"),
+        (serving(kv_cache_gib=0.01), "kv_cache_gib is 0.01, but one sequence of 1000 tokens needs"),
+    ):
+        with pytest.raises(InputError, match=said):
+            engine.kv_cache_bytes(wrong, config, 8)
+    monkeypatch.setattr(engine, "free_memory", lambda: 2**20)
+    with pytest.raises(InputError, match=r"GiB that are free .or allowed by mem_mb"):
+        engine.kv_cache_bytes(serving(), config, 8)
 
 
 def test_positions_that_are_scaled_are_vllms_to_judge(tmp_path):
     config = {"max_position_embeddings": 100, "rope_scaling": {"rope_type": "yarn", "factor": 4}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"no \.safetensors file"):
-        engine.read_config(tmp_path, 50)
-    (tmp_path / "model.safetensors").touch()
     assert engine.read_config(tmp_path, 400) == config
+
+
+def test_no_engine_starts_without_weights(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    given = engine.Serving(tmp_path, "cpu", "bfloat16", "bfloat16", 100, 8)
+    with pytest.raises(InputError, match=r"no \.safetensors file; completions are missing"):
+        engine.start(given, 1)
 
 
 FORMS = ["carrier", "merged", "adapter"]
@@ -111,10 +126,10 @@ def test_neither_batch_size_nor_order_changes_a_completion(runs, pool):
 
 @needs_vllm
 @both_pools
-def test_shards_give_the_pool(runs, pool):
+def test_parts_give_the_pool(runs, pool):
     _, tables = runs
     whole = tables[f"{pool}all"]
-    for name, samples in (("first", {0, 1}), ("second", {2, 3})):
+    for name, samples in (("first", {0, 2}), ("second", {1, 3})):
         part = whole[whole["sample"].isin(samples)].reset_index(drop=True)
         pandas.testing.assert_frame_equal(part, tables[f"{pool}{name}"])
 
@@ -196,18 +211,42 @@ def test_an_adapter_gives_the_text_of_the_merged_model(runs):
 
 
 @needs_vllm
+def test_logits_that_are_not_finite_stop_the_job(runs):
+    """A model whose activations leave float16's range would answer token 0 for ever."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    place, _ = runs
+    shutil.copytree(place / "model", place / "huge")
+    weights = load_file(place / "model/model.safetensors")
+    huge = {name: w.float() * (300 if "proj" in name else 1) for name, w in weights.items()}
+    cast = {name: weight.to(torch.float16) for name, weight in huge.items()}
+    save_file(cast, place / "huge/model.safetensors", metadata={"format": "pt"})
+    more = ("--model", str(place / "huge"), "--dtype", "float16")
+    given = arguments(place, "huge.parquet", *more)
+    command = [sys.executable, str(SCRIPTS / "sample.py"), *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: the model's logits are not finite")
+    assert not (place / "huge.parquet").exists()
+    # In float32 the same weights are a model like any other.
+    again = subprocess.run([*command, "--compute-dtype", "float32"], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+
+
+@needs_vllm
 @pytest.mark.slow
 def test_the_program_goes_on_after_kill_9(runs):
     """The whole program, killed while its engine works."""
     place, tables = runs
-    more = ("--count", "60", "--max-num-seqs", "8")
+    more = ("--samples", "60", "--max-num-seqs", "8")
     whole = [sys.executable, str(SCRIPTS / "sample.py"), *arguments(place, "long.parquet", *more)]
-    partial = place / "long.partial.jsonl"
-    assert kill_at(whole, partial, 30, seconds=300) == -9
-    kept = lines(partial) - 2
-    assert 28 <= kept < 180
+    output = place / "long.parquet"
+    assert kill_at(whole, output, 30, seconds=300) == -9
+    there = len(kept(output))
+    assert 30 <= there < 180
     again = subprocess.run(whole, check=True, capture_output=True, text=True, timeout=600)
-    assert f"180 completions of 3 problems, {kept} of them already made" in again.stderr
+    assert f"180 completions, {180 - there} of them to be sampled" in again.stderr
     table = pandas.read_parquet(place / "long.parquet")
     first = table[table["sample"] < 4].reset_index(drop=True)
     pandas.testing.assert_frame_equal(first, tables["all"])

@@ -8,27 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from report_case import EXPERIMENT, make_results, variant
+from report_case import EXPERIMENT, make_results, results_of, variant
 
 from lowrank import appendix, deltas, findings, prose, report, verdicts
 from lowrank.errors import InputError
 from lowrank.evidence import gather, read_experiment
-from lowrank.files import MARKER, read_json, write_json, write_table
-from lowrank.metrics import model_metrics
+from lowrank.files import MARKER, read_json, write_json
 from lowrank.outputs import figures, outputs
 
 OUTPUTS = outputs(EXPERIMENT["benchmarks"], EXPERIMENT["deltas"])
-
-
-def results_of(folder: Path, experiment: dict = EXPERIMENT, **more: str) -> Path:
-    """Results of every phase before the report, the metrics by their own function."""
-    path = make_results(folder, experiment, **more)
-    for benchmark in experiment["benchmarks"]:
-        for model in [*experiment["references"], *experiment["variants"]]:
-            grades = pd.read_parquet(folder / f"grades/{benchmark}/{model}.parquet")
-            metrics = model_metrics(grades, model, benchmark, experiment["maj_k"], 4)
-            write_table(folder / f"metrics/{benchmark}/{model}.csv", metrics)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +141,7 @@ def test_leftovers_of_a_removed_rank_do_not_show(tmp_path, undrawn):
         "adapters/rl/r8/adapter.json",
         "metrics/sums/new.csv",
         "grades/sums/r8-keep.parquet",
-        "samples/sums/mid/0004-0007.json",
+        "samples/sums/mid/2-of-2.json",
     ],
 )
 def test_a_missing_file_is_named(tmp_path, name):
@@ -246,8 +234,8 @@ def test_a_delta_without_details_is_shown_without_them(tmp_path, undrawn):
 def test_prompts_that_differ_between_models_are_called_out(tmp_path):
     path = results_of(tmp_path)
     same = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])
-    assert same["hash of the prompts' token ids, Sums"].endswith("same for every model and shard")
-    record = tmp_path / "samples/sums/new/0004-0007.json"
+    assert same["hash of the prompts' token ids, Sums"].endswith("same for every model and part")
+    record = tmp_path / "samples/sums/new/2-of-2.json"
     changed = read_json(record)
     changed["prompt"]["ids_sha256"]["p1"] = "0" * 64
     write_json(record, changed)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+import yaml
 from workflow_case import configure, copy_case, make_case, planned, snakemake
 
 from lowrank.outputs import outputs
@@ -49,7 +50,7 @@ def test_everything_is_there(finished):
         "adapters/rl/r2/adapter_model.safetensors",
         "variants/r2-copy/fidelity.json",
         "report/report.html",
-        *(f"samples/tiny3/{model}/0000-0001.parquet" for model in MODELS),
+        *(f"samples/tiny3/{model}/1-of-1.parquet" for model in MODELS),
         *(f"grades/tiny3/{model}.parquet" for model in MODELS),
         *(f"metrics/tiny3/{model}.csv" for model in MODELS),
     ):
@@ -61,6 +62,7 @@ def test_the_report_declares_what_it_writes(finished):
     folder = finished / "results/tiny/report"
     made = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert made == set(promised)
+    assert len(list(folder.parent.glob("asked-*.json"))) == 1
     declared = snakemake(finished, "--summary").stdout
     assert [name for name in promised if not name.endswith(".png") and name not in declared] == []
 
@@ -87,7 +89,7 @@ def test_a_new_rank_runs_what_hangs_on_it(case):
     assert planned(case) == {
         "build_adapter delta=rl adapter=r3",
         "build_variant variant=r3-copy",
-        "sample model=r3-copy shard=0000-0001",
+        "sample model=r3-copy part=1-of-1",
         "grade model=r3-copy",
         "metrics model=r3-copy",
         "report",
@@ -100,7 +102,7 @@ def followed(*variants: str) -> set[str]:
         *(
             {
                 f"build_variant variant={name}",
-                f"sample model={name} shard=0000-0001",
+                f"sample model={name} part=1-of-1",
                 f"grade model={name}",
                 f"metrics model={name}",
             }
@@ -142,24 +144,75 @@ def test_a_removed_rank_runs_the_report_only(finished, tmp_path):
     assert {name: after[name] for name in before} == before
 
 
-def test_more_samples_run_only_the_new_shards(case):
-    before = results(case)
+def sampled_anew(models=MODELS) -> set[str]:
+    """The jobs that follow when the samples of models are made again."""
+    return {"report"}.union(
+        *(
+            {f"sample model={m} part=1-of-1", f"grade model={m}", f"metrics model={m}"}
+            for m in models
+        )
+    )
+
+
+def engines(case: Path) -> int:
+    """How many engines were started by all jobs of a case so far."""
+    logs = (case / "results").rglob("logs/samples/*.log.all")
+    return sum(log.read_text().count("engine up after") for log in logs)
+
+
+def test_more_samples_make_only_the_new_ones(case):
+    before, started = results(case), engines(case)
     configure(case, samples=4)
-    assert planned(case) == {
-        *(f"sample model={model} shard=0002-0003" for model in MODELS),
-        *(f"grade model={model}" for model in MODELS),
-        *(f"metrics model={model}" for model in MODELS),
-        "report",
-    }
-    # One model's shard for real: old traces stay byte for byte, new ones are others.
-    new = "samples/tiny3/sft/0002-0003.parquet"
-    snakemake(case, "--cores", "2", f"results/tiny/{new}")
-    after = results(case)
-    assert {name: after[name] for name in before} == before
-    rows = pandas.read_parquet(case / "results/tiny" / new)
-    old = pandas.read_parquet(case / "results/tiny/samples/tiny3/sft/0000-0001.parquet")
-    assert sorted(rows["sample"].unique()) == [2, 3]
-    assert not set(rows["seed"]) & set(old["seed"])
+    assert planned(case) == sampled_anew()
+    # One model's for real: old completions stay, new ones are others.
+    table = "samples/tiny3/sft/1-of-1.parquet"
+    old = pandas.read_parquet(case / "results/tiny" / table)
+    snakemake(case, "--cores", "2", f"results/tiny/{table}")
+    rows = pandas.read_parquet(case / "results/tiny" / table)
+    assert engines(case) == started + 1
+    assert (
+        "12 completions, 6 of them to be sampled"
+        in (case / "results/tiny/logs/samples/sft-1-of-1.log").read_text()
+    )
+    kept = rows[rows["sample"] < 2].reset_index(drop=True)
+    pandas.testing.assert_frame_equal(kept, old)
+    assert len(set(rows["seed"])) == len(rows) == 12
+    # Smaller again, and nothing is sampled.
+    configure(case, samples=2)
+    snakemake(case, "--cores", "2")
+    assert engines(case) == started + 1
+    assert results(case) == before
+
+
+def test_completions_outlive_whatever_makes_a_job_run_again(case):
+    """Edited code, a deleted table, other parts, another experiment of the same models."""
+    before, started = results(case), engines(case)
+    with (case / "scripts/lowrank/progress.py").open("a") as module:
+        module.write("# edited\n")
+    (case / "results/tiny/samples/tiny3/rl/1-of-1.parquet").unlink()
+    assert "sample model=rl part=1-of-1" in planned(case)
+    snakemake(case, "--cores", "2")
+    assert engines(case) == started
+    assert results(case) == before
+    experiment = yaml.safe_load((case / "experiments/tiny.yaml").read_text())
+    experiment["sampling"] |= {"parts": 2, "max_num_seqs": 8}
+    (case / "experiments/other.yaml").write_text(yaml.safe_dump(experiment))
+    configure(case, experiment="other")
+    snakemake(case, "--cores", "2")
+    assert engines(case) == started
+    tables = [case / f"results/other/samples/tiny3/rl/{part}-of-2.parquet" for part in (1, 2)]
+    rows = pandas.concat([pandas.read_parquet(table) for table in tables])
+    rows = rows.sort_values(["problem_id", "sample"], key=lambda c: c, kind="stable")
+    whole = pandas.read_parquet(case / "results/tiny/samples/tiny3/rl/1-of-1.parquet")
+    whole = whole.sort_values(["problem_id", "sample"], kind="stable")
+    pandas.testing.assert_frame_equal(rows.reset_index(drop=True), whole.reset_index(drop=True))
+
+
+def test_what_changes_speed_alone_runs_nothing(case):
+    experiment = yaml.safe_load((case / "experiments/tiny.yaml").read_text())
+    experiment["sampling"] |= {"max_num_seqs": 3, "mem_mb": 2500, "threads": 2}
+    (case / "experiments/tiny.yaml").write_text(yaml.safe_dump(experiment))
+    assert "sample" not in {job.split()[0] for job in planned(case)}
 
 
 def test_a_new_k_runs_metrics_and_report(case):
@@ -184,7 +237,7 @@ def test_edited_sources_of_a_model_are_noticed(case):
         problems.write('{"problem_id": "new", "problem": "1+1+1", "answer": "123"}\n')
     jobs = planned(case)
     assert "fetch_benchmark" in jobs
-    assert {f"sample model={model} shard=0000-0001" for model in MODELS} <= jobs
+    assert {f"sample model={model} part=1-of-1" for model in MODELS} <= jobs
     assert not any(job.startswith(("delta_svd", "build")) for job in jobs)
 
 
@@ -235,12 +288,12 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
         "delta_svd": 2,
         "build_adapter": 3,
         "build_variant": 7,  # six, and rank 0 with everything else copied
-        "sample": 9 * 2 * 4,  # models, benchmarks, shards
+        "sample": 9,  # models: one start of the engine each, for both benchmarks
         "grade": 9 * 2,
         "metrics": 9 * 2,
         "report": 1,
         "all": 1,
-        "total": 127,
+        "total": 64,
     }
 
 

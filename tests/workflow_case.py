@@ -30,7 +30,6 @@ def make_case(folder: Path, **config: object) -> Path:
         "tiny3": {"label": "3", "path": "resources/tiny.jsonl", "answer_type": "integer"}
     }
     tiny["references"] = ["sft", "rl"]
-    tiny["samples_per_shard"] = 2
     tiny["sampling"] |= {"max_num_seqs": 16, "mem_mb": 3000}
     (folder / "experiments/tiny.yaml").write_text(yaml.safe_dump(tiny))
     small = {
@@ -73,7 +72,7 @@ def snakemake(
 
 
 def planned(folder: Path, *arguments: str) -> set[str]:
-    """The jobs a run would do now, as `rule` or `rule model=rl shard=0000-0001`."""
+    """The jobs a run would do now, as `rule` or `rule model=rl part=1-of-1`."""
     said = snakemake(folder, "--cores", "2", "--dry-run", *arguments).stdout
     jobs = set()
     for block in re.split(r"\n(?=(?:local)?rule )", said):

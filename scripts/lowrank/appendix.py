@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from lowrank.errors import InputError
-from lowrank.evidence import SAMPLES, Evidence, shards, table
+from lowrank.evidence import SAMPLES, Evidence, parts, table
 from lowrank.findings import DASH, grid, percent, row
-from lowrank.prompts import digest
+from lowrank.store import digest
 
 # Of a longer trace, this many characters are shown of its beginning and of its end.
 SHOWN = 3000
@@ -50,14 +50,15 @@ def _trace(found: Evidence, benchmark: str, model: str, grade: pd.Series) -> dic
         found.results / f"benchmarks/{benchmark}.parquet", ("problem_id", "problem", "answer")
     )
     problem = problems[problems["problem_id"] == grade["problem_id"]].iloc[0]
-    shard = shards(experiment)[int(grade["sample"]) // experiment["samples_per_shard"]]
-    path = found.results / f"samples/{benchmark}/{model}/{shard}.parquet"
+    names = parts(experiment)
+    part = names[int(grade["sample"]) % len(names)]
+    path = found.results / f"samples/{benchmark}/{model}/{part}.parquet"
     samples = table(path, SAMPLES)
     at = (samples["problem_id"] == grade["problem_id"]) & (samples["sample"] == grade["sample"])
     if at.sum() != 1:
         raise InputError(
             f"{path}: {at.sum()} rows of problem {grade['problem_id']}, sample {grade['sample']},"
-            " one expected; sample the shard again"
+            " one expected; sample the model again"
         )
     sample = samples[at].iloc[0]
     verdict = "right" if grade["correct"] else "wrong"
@@ -95,7 +96,7 @@ def visible(text: str) -> str:
 def provenance(found: Evidence) -> dict[str, Any]:
     """Versions, revisions, seeds and hashes, read from the manifests and the samples' records."""
     experiment = found.experiment
-    records = [record for shard in found.provenance.values() for record in shard]
+    records = [record for parts_ in found.provenance.values() for record in parts_]
     settings = [_flat(_setting(record)) for record in records]
     common = {
         key: value
@@ -145,7 +146,7 @@ def _prompts(found: Evidence) -> list[tuple[str, str]]:
         hashes = sorted({each for _, each in pairs})
         label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
         if len(hashes) == 1:
-            what = f"{hashes[0]}, the same for every model and shard"
+            what = f"{hashes[0]}, the same for every model and part"
         else:
             what = "NOT the same: " + ", ".join(f"{m} {h[:12]}" for m, h in sorted(pairs))
         said.append((f"hash of the prompts' token ids, {label}", what))

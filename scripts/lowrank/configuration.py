@@ -5,6 +5,7 @@ checked against workflow/schemas and against each other before anything runs.
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,26 @@ from lowrank.errors import InputError
 from lowrank.experiment import Experiment
 from lowrank.lora_ranks import VLLM_RANKS
 from lowrank.places import ROOT, locate
+from lowrank.strict_yaml import read_yaml
 
 REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema takes 1000.0 for an integer, and NaN for a number.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
+    ),
+)
 
 
 def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -> Experiment:
@@ -35,17 +54,18 @@ def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -
     config = config | {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
     if config.get("details") in ("true", "false"):
         config["details"] = config["details"] == "true"
-    config = _read_yaml(root / "config.yaml", "config.yaml") | config
+    config = read_yaml(root / "config.yaml", "config.yaml") | config
     _check(config, root / "workflow/schemas/config.schema.yaml", asked)
     path = _experiment_file(config["experiment"], root, asked)
     where = f"experiments/{path.name}"
-    subject = _read_yaml(path, where)
+    subject = read_yaml(path, where)
     _check(subject, root / "workflow/schemas/experiment.schema.yaml", where)
     experiment = Experiment(config["experiment"], config, subject)
     _check_subject(experiment, where)
     _check_sizes(experiment, where, asked)
     _check_paths(experiment, where, root)
     _check_dtypes(experiment, where)
+    _check_temperature(experiment, where)
     return experiment
 
 
@@ -69,16 +89,9 @@ def _numbers(values: Any) -> Any:
     return [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
 
 
-def _read_yaml(path: Path, where: str) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: not valid YAML ({error})") from None
-
-
 def _check(content: Any, schema: Path, where: str) -> None:
     """Raise InputError for the first key of `content` that the schema refuses."""
-    validator = jsonschema.Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
+    validator = Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
     for error in sorted(validator.iter_errors(content), key=lambda e: list(map(str, e.path))):
         key = _key(error.absolute_path)
         raise InputError(f"{where}: {key + ': ' if key else ''}{_reason(error)}")
@@ -183,8 +196,8 @@ def _check_source(source: dict[str, Any], key: str, needs_file: bool) -> None:
 
 
 def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
-    """The pool must hold what is drawn from it, in whole shards; vLLM must serve the ranks."""
-    samples, size = experiment.config["samples"], experiment.subject["samples_per_shard"]
+    """The pool must hold what is drawn from it, and as many parts; vLLM must serve the ranks."""
+    samples, parts = experiment.config["samples"], len(experiment.parts)
     for k in experiment.config["maj_k"]:
         if k > samples:
             raise InputError(
@@ -197,10 +210,10 @@ def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
             f"{asked}: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
             f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
         )
-    if samples % size:
+    if parts > samples:
         raise InputError(
-            f"{asked}: samples is {samples}, not a multiple of samples_per_shard: {size}"
-            f" ({where}); nearest: {max(size, samples // size * size)}"
+            f"{where}: sampling.parts is {parts}, more than samples: {samples} ({asked}); a part"
+            " needs at least one sample"
         )
 
 
@@ -219,6 +232,15 @@ def _check_path(path: str, key: str, root: Path) -> None:
         locate(path, root)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def _check_temperature(experiment: Experiment, where: str) -> None:
+    temperature = experiment.sampling["temperature"]
+    if 0 < temperature < 0.01:
+        raise InputError(
+            f"{where}: sampling.temperature is {temperature}; the engine would take 0.01 for it:"
+            " give 0 (greedy), or 0.01 to 2"
+        )
 
 
 def _check_dtypes(experiment: Experiment, where: str) -> None:

@@ -4,9 +4,10 @@ import gc
 import logging
 import os
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from lowrank.casting import cast_adapter, load_format
 from lowrank.checkpoint import is_quantised
 from lowrank.errors import InputError
+from lowrank.feeding import Complete, complete, lora_request
 from lowrank.files import read_json
-from lowrank.invariance import make_batch_invariant
+from lowrank.invariance import make_batch_invariant, show_overflow
 from lowrank.lora_ranks import VLLM_RANKS, served_rank
+from lowrank.machine import free_memory
 
 if TYPE_CHECKING:
-    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
 GIB = 2**30
@@ -44,6 +46,7 @@ class Serving:
     threads: OpenMP threads (CPU).
     kv_cache_gib: memory for keys and values on a CPU; None: see `kv_cache_bytes`.
     gpu_memory: share of a GPU's memory to use (CUDA).
+    memory_mb: MiB that the job may use in all (CPU); None: what is free.
     """
 
     model: Path
@@ -56,6 +59,7 @@ class Serving:
     adapter: Path | None = None
     kv_cache_gib: float | None = None
     gpu_memory: float = 0.9
+    memory_mb: int | None = None
 
     @property
     def casts_once(self) -> bool:
@@ -63,33 +67,12 @@ class Serving:
         return self.compute_dtype == self.dtype
 
 
-@dataclass(frozen=True)
-class Request:
-    """One completion to make. A prompt of token ids, at most max_tokens more, a seed of its own."""
-
-    name: str
-    prompt: tuple[int, ...]
-    seed: int
-    max_tokens: int
-    temperature: float
-    top_p: float
-    end_tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A finished request: generated ids (the end token included) and why it ended.
-
-    finish: "stop" (an end token) or "length" (a limit on tokens).
-    """
-
-    name: str
-    ids: tuple[int, ...]
-    finish: str
-
-
-# Requests in, finished completions out, a list a step of the engine.
-Complete = Callable[[Iterable[Request]], Iterator[list[Completion]]]
+# Variables of vLLM's that are set below.
+OURS = (
+    "VLLM_NO_USAGE_STATS", "VLLM_LOGGING_LEVEL", "VLLM_COMPUTE_NANS_IN_LOGITS",
+    "VLLM_RAISE_ON_LOGIT_NANS", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_ATTN_SPLIT_KV",
+    "VLLM_ENABLE_V1_MULTIPROCESSING",
+)  # fmt: skip
 
 
 def prepare_environment(device: str, threads: int) -> None:
@@ -103,6 +86,9 @@ def prepare_environment(device: str, threads: int) -> None:
         "HF_HUB_OFFLINE": "1",  # everything is a local folder; nothing is fetched here
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about what is set on purpose below
+        # A logit that is not a number stops the job; else it would be sampled as token 0.
+        "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
+        "VLLM_RAISE_ON_LOGIT_NANS": "1",
     }
     if device == "cpu":
         # Two jobs side by side must not be pinned to the same core.
@@ -119,50 +105,27 @@ def prepare_environment(device: str, threads: int) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that determine a completion; vLLM's CPU build is named so."""
+    """Versions of the packages that determine a completion; vLLM's CPU build is named so.
+
+    Empty where vLLM is not installed.
+    """
     found = {}
     for name in ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    if not found.keys() & {"vllm", "vllm-cpu"}:
-        raise InputError(
-            "vLLM is not installed in this Python; run in the sampling environment"
-            " (envs/sampling-cpu.yaml or envs/sampling-cuda.yaml)"
-        )
-    return found
-
-
-def device_name(device: str) -> str:
-    """What the device calls itself; InputError if `device` is "cuda" and there is none."""
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError(
-                f"--device is cuda, but torch {torch.__version__} sees no GPU; use --device cpu"
-                " or run where there is one"
-            )
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "cpu"
+    return found if found.keys() & {"vllm", "vllm-cpu"} else {}
 
 
 def read_config(model: Path, max_model_len: int) -> dict[str, Any]:
-    """A checkpoint's config.json, once it is known that the engine can serve the folder.
+    """A checkpoint's config.json; its weights need not be there.
 
-    InputError if there is no config or no safetensors file, or if max_model_len is more than
-    the positions the model was made for.
+    InputError if there is none, or if max_model_len is more than the positions the model was made
+    for.
     """
     if not (model / "config.json").is_file():
         raise InputError(f"{model}: no config.json; --model must be a checkpoint folder")
-    if not any(model.glob("*.safetensors")):
-        raise InputError(f"{model}: no .safetensors file; weights are read from no other format")
     config = read_json(model / "config.json")
     positions = config.get("max_position_embeddings")
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
@@ -191,29 +154,39 @@ def adapter_rank(adapter: Path) -> int:
 
 
 def kv_cache_bytes(serving: Serving, config: dict[str, Any], sequences: int) -> int:
-    """Memory for keys and values on a CPU: `sequences` full ones, at most half of what is free.
+    """Memory for keys and values on a CPU, in bytes: `sequences` full ones, if there is room.
 
-    Less than that is no error: vLLM then sets sequences back and redoes them later.
+    At most half of what is free once the weights are there, so that jobs side by side find room;
+    with less than `sequences` need, vLLM sets some back and redoes them later. InputError, which
+    says what is needed and what there is, if not even one full sequence fits.
     """
-    if serving.kv_cache_gib is not None:
-        return int(serving.kv_cache_gib * GIB)
     heads = config.get("num_attention_heads", 1)
     size = config.get("head_dim") or config.get("hidden_size", heads) // heads
     a_token = 2 * config.get("num_hidden_layers", 1) * size * BYTES[serving.compute_dtype]
     a_token *= config.get("num_key_value_heads") or heads
     # A block more for each: vLLM keeps one for itself, and looks one ahead.
-    blocks = (ceil(serving.max_model_len / CPU_BLOCK) + 1) * (sequences + 1)
-    return max(min(blocks * CPU_BLOCK * a_token, _free_memory() // 2), CPU_BLOCK * a_token)
-
-
-def _free_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * GIB
+    blocks = ceil(serving.max_model_len / CPU_BLOCK) + 1
+    smallest, wanted = (blocks * n * CPU_BLOCK * a_token for n in (2, sequences + 1))
+    if serving.kv_cache_gib is not None:
+        if serving.kv_cache_gib * GIB < smallest / 2:
+            raise InputError(
+                f"kv_cache_gib is {serving.kv_cache_gib}, but one sequence of"
+                f" {serving.max_model_len} tokens needs {smallest / 2 / GIB:.3g}; raise it, or"
+                " lower max_model_len"
+            )
+        return int(serving.kv_cache_gib * GIB)
+    weights = sum(path.stat().st_size for path in serving.model.glob("*.safetensors"))
+    free = free_memory()
+    if serving.memory_mb is not None:
+        free = min(free, serving.memory_mb * 2**20)
+    half = (free - weights) // 2
+    if half < smallest:
+        raise InputError(
+            f"{serving.model}: {weights / GIB:.3g} GiB of weights and {smallest / GIB:.3g} GiB for"
+            f" keys and values do not fit into the {free / GIB:.3g} GiB that are free (or allowed"
+            " by mem_mb, or by the container); give more memory, or lower max_model_len"
+        )
+    return min(wanted, half)
 
 
 @contextmanager
@@ -228,6 +201,18 @@ def collector_paused() -> Iterator[None]:
         gc.enable()
 
 
+@contextmanager
+def no_temporaries() -> Iterator[None]:
+    """Temporary files of the block go with it: vLLM leaves one behind a start (vllm_dist_...)."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="lowrank-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def start(serving: Serving, sequences: int) -> Complete:
     """A running engine for at most `sequences` completions: what turns requests into completions.
 
@@ -236,10 +221,21 @@ def start(serving: Serving, sequences: int) -> Complete:
     began = time.monotonic()
     prepare_environment(serving.device, serving.threads)
     config = read_config(serving.model, serving.max_model_len)
+    if not any(serving.model.glob("*.safetensors")):
+        raise InputError(
+            f"{serving.model}: no .safetensors file; completions are missing, and weights are read"
+            " from no other format"
+        )
+    if not versions():
+        raise InputError(
+            "vLLM is not installed in this Python; run in the sampling environment"
+            " (envs/sampling-cpu.yaml or envs/sampling-cuda.yaml)"
+        )
     running = min(serving.max_num_seqs, sequences)
+    theirs = sorted(name for name in os.environ if name.startswith("VLLM_") and name not in OURS)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-    with collector_paused():
+    with collector_paused(), no_temporaries():
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.platforms import current_platform
@@ -255,8 +251,12 @@ def start(serving: Serving, sequences: int) -> Complete:
             engine = LLMEngine.from_engine_args(EngineArgs(**arguments(serving, config, running)))
         except InputError:
             raise
-        except ValueError as error:  # pydantic's, and vLLM's own for what it cannot serve
-            raise InputError(f"{serving.model}: vLLM does not serve it ({error})") from error
+        except (ValueError, RuntimeError, OSError, ImportError) as error:
+            hint = f"; of yours it reads {', '.join(theirs)}: unset them once" if theirs else ""
+            raise InputError(
+                f"{serving.model}: vLLM does not start with it ({error}){hint}"
+            ) from error
+    engine.apply_model(show_overflow)
     if serving.device == "cpu":
         engine.apply_model(make_batch_invariant)
     if serving.adapter is not None:
@@ -308,61 +308,8 @@ def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[st
     return chosen
 
 
-def lora_request(adapter: Path, folder: Path | None = None) -> "LoRARequest":
-    """vLLM's name of the adapter; folder: where it is read from, if not where it stands."""
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest(adapter.name or "adapter", 1, str(folder or adapter))
-
-
 def add_adapter(engine: "LLMEngine", serving: Serving) -> None:
     """Have the engine load its adapter, with factors of the values that are served."""
     uncast = nullcontext(serving.adapter)
     with uncast if serving.casts_once else cast_adapter(serving.adapter, serving.dtype) as folder:
         engine.add_lora(lora_request(serving.adapter, folder))
-
-
-def complete(
-    engine: "LLMEngine", adapter: Path | None, in_flight: int, requests: Iterable[Request]
-) -> Iterator[list[Completion]]:
-    """Feed requests in their order, at most `in_flight` at once; yield what each step finished.
-
-    A step that finishes nothing yields an empty list, so that the caller can keep time.
-    RuntimeError if the engine gives one up.
-    """
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    lora = None if adapter is None else lora_request(adapter)
-    waiting = iter(requests)
-    unfinished = 0
-    while True:
-        while unfinished < in_flight and (request := next(waiting, None)) is not None:
-            parameters = SamplingParams(
-                temperature=request.temperature,
-                top_p=request.top_p,
-                max_tokens=request.max_tokens,
-                seed=request.seed,
-                stop_token_ids=list(request.end_tokens),
-                ignore_eos=True,  # the end tokens above are the only ones
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            prompt = {"prompt_token_ids": list(request.prompt)}
-            engine.add_request(request.name, prompt, parameters, lora_request=lora)
-            unfinished += 1
-        if not unfinished:
-            return
-        finished = []
-        for output in engine.step():
-            if not output.finished:
-                continue
-            made = output.outputs[0]
-            if made.finish_reason not in ("stop", "length"):
-                raise RuntimeError(
-                    f"vLLM gave up on {output.request_id}: finish_reason {made.finish_reason!r}"
-                )
-            finished.append(
-                Completion(output.request_id, tuple(made.token_ids), made.finish_reason)
-            )
-        unfinished -= len(finished)
-        yield finished

@@ -17,8 +17,8 @@ from lowrank.places import locate
 
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
-    "benchmarks", "samples", "samples_per_shard", "maj_k", "repeats", "seed", "margin",
-    "serve_dtype", "serve_as", "controls", "sampling",
+    "benchmarks", "samples", "maj_k", "repeats", "seed", "margin",
+    "serve_dtype", "serve_as", "controls", "sampling", "resample",
 )  # fmt: skip
 SPECTRUM = ("tensor", "layer", "module", "index", "sigma", "energy_kept_gaussian")
 SUMMARY = (
@@ -52,7 +52,7 @@ class Evidence:
     adapters: dict[int, dict[str, Any]]  # rank -> adapter.json
     metrics: pd.DataFrame  # all models and benchmarks, in the experiment's order
     grades: dict[tuple[str, str], pd.DataFrame]  # (benchmark, model)
-    provenance: dict[tuple[str, str], list[dict[str, Any]]]  # (benchmark, model) -> a shard each
+    provenance: dict[tuple[str, str], list[dict[str, Any]]]  # (benchmark, model) -> a part each
     published: pd.DataFrame | None
 
     @property
@@ -109,11 +109,10 @@ def lowrank(experiment: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def shards(experiment: dict[str, Any]) -> list[str]:
-    """Names of the pool's shards, first-last sample of every problem, both inclusive."""
-    size = experiment["samples_per_shard"]
-    starts = range(0, experiment["samples"], size)
-    return [f"{start:04d}-{start + size - 1:04d}" for start in starts]
+def parts(experiment: dict[str, Any]) -> list[str]:
+    """Names of the parts that each model's completions are cut into: 1-of-1."""
+    count = experiment["sampling"].get("parts", 1)
+    return [f"{part}-of-{count}" for part in range(1, count + 1)]
 
 
 def read_experiment(path: str | Path) -> dict[str, Any]:
@@ -157,7 +156,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         ),
         grades={(b, m): table(results / f"grades/{b}/{m}.parquet", GRADES) for b, m in pairs},
         provenance={
-            (b, m): [read_json(results / f"samples/{b}/{m}/{s}.json") for s in shards(experiment)]
+            (b, m): [read_json(results / f"samples/{b}/{m}/{p}.json") for p in parts(experiment)]
             for b, m in pairs
         },
         published=table(locate(published), PUBLISHED) if published else None,

@@ -1,12 +1,13 @@
-"""An experiment, resolved: which models, variants, benchmarks and shards, where their files are.
+"""An experiment, resolved: which models, variants, benchmarks and parts, where their files are.
 
 What the rules ask for: paths of inputs and the flags of every program. lowrank.configuration makes
 one from config.yaml and experiments/<experiment>.yaml.
 """
 
+import hashlib
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
@@ -19,6 +20,12 @@ from lowrank.places import locate
 
 # Controls of rank 0, and where their embeddings, head and norms come from.
 WITHOUT_DELTA = {"other": "copy", "biases": "keep"}
+
+
+# Sampling settings that change speed and memory, never a completion.
+SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
+# What a job may use.
+RESOURCES = ("threads", "mem_mb", "runtime")
 
 
 @dataclass(frozen=True)
@@ -114,11 +121,10 @@ class Experiment:
         return [*self.subject["references"], *self.variants]
 
     @cached_property
-    def shards(self) -> list[str]:
-        """Names of the pool's shards, `first-last` sample of every problem, both inclusive."""
-        size = self.subject["samples_per_shard"]
-        starts = range(0, self.config["samples"], size)
-        return [f"{start:04d}-{start + size - 1:04d}" for start in starts]
+    def parts(self) -> list[str]:
+        """Names of the parts that each model's completions are cut into, a job each: 1-of-1."""
+        count = self.sampling.get("parts", 1)
+        return [f"{part}-of-{count}" for part in range(1, count + 1)]
 
     def model_folder(self, model: str) -> str:
         """Folder of a checkpoint: a variant's or a fetched model's."""
@@ -146,20 +152,20 @@ class Experiment:
         return self.adapter(model) if unmerged else []
 
     def samples(self, benchmark: str, model: str) -> list[str]:
-        """The pool of a model on a benchmark, shard by shard."""
+        """The pool of a model on a benchmark, part by part."""
         folder = f"results/{self.name}/samples/{benchmark}/{model}"
-        return [f"{folder}/{shard}.parquet" for shard in self.shards]
+        return [f"{folder}/{part}.parquet" for part in self.parts]
 
     def evidence(self) -> list[str]:
         """Every file that the report reads: what each phase says of what it made."""
         results = f"results/{self.name}"
         pairs = [(benchmark, model) for benchmark in self.benchmarks for model in self.sampled]
-        shards = [path for pair in pairs for path in self.samples(*pair)]
+        samples = [path for pair in pairs for path in self.samples(*pair)]
         return [
             *(f"{results}/metrics/{benchmark}/{model}.csv" for benchmark, model in pairs),
             *(f"{results}/grades/{benchmark}/{model}.parquet" for benchmark, model in pairs),
-            *shards,
-            *(shard.removesuffix("parquet") + "json" for shard in shards),
+            *samples,
+            *(path.removesuffix("parquet") + "json" for path in samples),
             *(f"{results}/benchmarks/{benchmark}.parquet" for benchmark in self.benchmarks),
             *(
                 f"{results}/delta/{delta}/{name}"
@@ -223,17 +229,24 @@ class Experiment:
         """The tensors that a delta leaves out by configuration."""
         return self.deltas[delta].get("leave_out", [])
 
-    def shard_flags(self, shard: str) -> str:
-        """Which samples of every problem a shard holds."""
-        first, last = map(int, shard.split("-"))
-        return flags({"first": first, "count": last - first + 1})
+    def pool_flags(self, part: str) -> str:
+        """Which samples of every problem a part holds."""
+        number, count = map(int, part.split("-of-"))
+        pool = {"samples": self.config["samples"], "part": number, "parts": count}
+        return flags(pool | {"resample": self.config["resample"]})
+
+    def table_flags(self, problems: Sequence[str], tables: Sequence[str]) -> str:
+        """The problems and the table of every benchmark, in the experiment's order."""
+        asked = zip(self.benchmarks, problems, tables, strict=True)
+        return " ".join(flags({"benchmark": list(target)}) for target in asked)
 
     def sampling_flags(self, model: str) -> str:
-        """sample.py's flags for a model; what a job may use is left out."""
-        resources = {"threads", "mem_mb", "runtime"}
-        settings = {key: value for key, value in self.sampling.items() if key not in resources}
+        """sample.py's flags for a model: all that its completions depend on."""
+        others = {"parts", *SPEED, *RESOURCES}
+        settings = {key: value for key, value in self.sampling.items() if key not in others}
         if model in self.variants:
             settings["dtype"] = self.variants[model].dtype
+        settings["compute_dtype"] = settings.get("compute_dtype") or settings["dtype"]
         return flags({"seed": self.config["seed"], **settings})
 
     def grading_flags(self, benchmark: str) -> str:
@@ -246,19 +259,31 @@ class Experiment:
         return 2 if self.benchmarks[benchmark]["answer_type"] == "any" else 1
 
     @property
+    def engine_flags(self) -> str:
+        """sample.py's flags that change speed and memory, never a completion."""
+        return flags({key: self.sampling[key] for key in SPEED if key in self.sampling})
+
+    @property
     def gpus(self) -> int:
         """GPUs that a sampling job asks for: one where the device is cuda, else none."""
         return int(self.sampling["device"] == "cuda")
 
+    @cached_property
+    def question(self) -> str:
+        """A digest of all that the results depend on; the order of keys is not part of it."""
+        content = json.dumps(json.loads(self.description()), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
     def description(self) -> str:
-        """All of it as JSON, for the report and for the record."""
+        """All that the results depend on as JSON, for the report and for the record."""
         variants = {
             name: {**asdict(variant), "adapter": variant.adapter}
             for name, variant in self.variants.items()
         }
         resolved = {
             "name": self.name,
-            **self.subject,
+            **{key: value for key, value in self.subject.items() if key != "factoring"},
+            "sampling": {k: v for k, v in self.sampling.items() if k not in {*SPEED, *RESOURCES}},
             "base": self.base,
             "derivative": self.derivative,
             "variants": variants,
@@ -273,9 +298,12 @@ def folder_flag(name: str, files: Iterable[str]) -> str:
 
 
 def flags(values: dict[str, Any]) -> str:
-    """Keys and values as quoted command-line flags; None, False and [] are left out."""
+    """Keys and values as quoted command-line flags, by name; None, False and [] are left out.
+
+    By name, so that the order of keys in a file changes no command and runs no job again.
+    """
     words: list[str] = []
-    for key, value in values.items():
+    for key, value in sorted(values.items()):
         flag = f"--{key.replace('_', '-')}"
         if value is True:
             words.append(flag)

@@ -71,7 +71,9 @@ def grade(
         with Judges(workers, time_limit, memory_limit) as judges:
             judged = judge_any(golds, pairs, judges)
 
-    grades = samples.drop(columns="completion").rename(columns=_spared(samples.columns))
+    grades = samples.drop(columns=["completion", "completion_ids"], errors="ignore").rename(
+        columns=_spared(samples.columns)
+    )
     nothing = (None, False, None)
     verdicts = [nothing if pair[1] is None else judged[pair] for pair in pairs]
     grades.insert(2, "answer", [verdict[0] for verdict in verdicts])

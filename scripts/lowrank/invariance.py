@@ -29,6 +29,17 @@ def make_batch_invariant(model: "Module") -> None:
         layer.cpu_linear = in_blocks(layer.cpu_linear, scratch)
 
 
+def show_overflow(model: "Module") -> None:
+    """Have infinite logits become NaN, which vLLM then notices; it does not look for infinity."""
+    compute = model.compute_logits
+
+    def compute_logits(*given, **named):
+        logits = compute(*given, **named)
+        return logits if logits is None else logits.masked_fill_(logits.isinf(), float("nan"))
+
+    model.compute_logits = compute_logits
+
+
 def in_blocks(linear: Linear, scratch: "dict[tuple, Tensor]") -> Linear:
     """`linear(x [..., k], weight, bias) -> [..., m]` with the bits of blocks of BLOCK rows.
 

@@ -16,17 +16,28 @@ class Progress:
         self.start = time.monotonic()
         self.said = float("-inf")
 
-    def step(self, items: int = 1) -> None:
-        """Count `items` more as finished."""
+    def step(self, items: int = 1, note: str = "") -> None:
+        """Count `items` more as finished; `note` is added to the line, if one is due."""
         self.done += items
         now = time.monotonic()
         if self.done < self.total and now - self.said < self.every:
             return
         self.said = now
-        rate = (self.done - self.before) / max(now - self.start, 1e-9)
-        left = (self.total - self.done) / rate if rate else float("inf")
-        print(
-            f"{self.done}/{self.total} {self.what}, {rate:.3g}/s, {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        made = self.done - self.before
+        rate = made / max(now - self.start, 1e-9)
+        line = f"{self.done}/{self.total} {self.what}"
+        if made:
+            line += f", {rate:.3g}/s, {duration((self.total - self.done) / rate)} left"
+        print(line + (f", {note}" if note else ""), file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> [duration(s) for s in (0.4, 89, 600, 9000, 200000)]
+    ['0 s', '89 s', '10 min', '2 h 30 min', '55 h 33 min']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,10 +1,10 @@
 """Prompts as token ids: one tokenizer and one chat template for every model of an experiment."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PLACEHOLDER = "{problem}"
+
+# What a chat template that prints the date (Llama 3's does) takes for today: a pool that is made
+# over midnight, or grown a year later, has one prompt a problem.
+TODAY = datetime(2025, 1, 1)
 
 # What in a tokenizer folder decides prompts, end tokens and decoding.
 TOKENIZER_FILES = (
@@ -98,10 +102,21 @@ def prompt_text(
     messages = [{"role": "user", "content": question}]
     if system:
         messages.insert(0, {"role": "system", "content": system})
+    refuse_control_tokens(tokenizer, problem, think)
     try:
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text, again = (
+            tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, strftime_now=TODAY.strftime
+            )
+            for _ in range(2)
+        )
     except Exception as error:  # a template can raise anything, jinja2's errors and its own
         raise InputError(f"the tokenizer's chat template refuses the messages ({error})") from None
+    if text != again:
+        raise InputError(
+            "the tokenizer's chat template writes another prompt each time (does it draw at"
+            " random?); a pool needs one prompt a problem: use a template without that"
+        )
     for message in messages:
         if message["content"].strip() not in text:
             raise InputError(
@@ -110,6 +125,33 @@ def prompt_text(
                 " it in the user message"
             )
     return text + missing_opening(text, think)
+
+
+def refuse_control_tokens(tokenizer: "PreTrainedTokenizerFast", problem: str, think: str) -> None:
+    """InputError if a problem spells a token that steers the model: it would become that token.
+
+    Those are the tokenizer's special tokens, and the tag that opens the reasoning with its end.
+    """
+    tag = think.strip()
+    steering = {
+        token.content for token in tokenizer.added_tokens_decoder.values() if token.special
+    } | ({tag, tag.replace("<", "</", 1)} if tag.startswith("<") else set())
+    for token in sorted(steering - {""}):
+        if token in problem:
+            raise InputError(
+                f"its text spells {token!r}, which the tokenizer reads as a control token; write"
+                " it otherwise, or take the problem out"
+            )
+
+
+def template_frame(text: str, content: str) -> tuple[str, str]:
+    """What a prompt has before and after the user's message: what template and prefix add.
+
+    >>> template_frame("<bos>[user]1+1[assistant]", "1+1")
+    ('<bos>[user]', '[assistant]')
+    """
+    before, _, after = text.rpartition(content.strip())
+    return before, after
 
 
 def missing_opening(text: str, think: str) -> str:
@@ -157,22 +199,15 @@ def ids_digest(ids: Sequence[int]) -> str:
     return hashlib.sha256(" ".join(map(str, ids)).encode()).hexdigest()
 
 
-def digest(content: Any) -> str:
-    """SHA-256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def completion_text(
-    tokenizer: "PreTrainedTokenizerFast", ids: Sequence[int], dropped: Iterable[int]
+    tokenizer: "PreTrainedTokenizerFast", ids: Sequence[int], ends: Iterable[int]
 ) -> str:
-    """Text of generated token ids.
+    """Text of generated token ids: all of them but the end token that may stand last.
 
-    Special tokens stay in it, since </think> may be one and marks the end of the reasoning;
-    only the ids in `dropped` (end and padding tokens) leave no trace. Ids past the tokenizer's
-    vocabulary (a padded embedding has some) have no text.
+    Special tokens stay in it, since </think> may be one and marks the end of the reasoning; so
+    does a padding token, which may be an ordinary one. Ids that the tokenizer does not know (a
+    padded embedding has some) have no text.
     """
-    dropped, size = set(dropped), len(tokenizer)
-    kept = [token for token in ids if token not in dropped and token < size]
+    kept = list(ids[:-1] if len(ids) and ids[-1] in set(ends) else ids)
     # Not tokenizer.decode, which looks at every id again before it does just this.
     return tokenizer.backend_tokenizer.decode(kept, skip_special_tokens=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lowrank import appendix, deltas, findings, prose, shares, verdicts
+from lowrank import appendix, consistency, deltas, findings, prose, shares, verdicts
 from lowrank.claims import claim
 from lowrank.evaluation import write_numbers
 from lowrank.evidence import Evidence, gather, read_experiment
@@ -17,6 +17,7 @@ from lowrank.outputs import PAGE, outputs
 
 # What is read of the results; the report may lie beside these, and in none of them.
 PHASES = ("models", "delta", "adapters", "variants", "samples", "grades", "metrics")
+ASKED = "asked-"  # begins the name of the file that the workflow writes for a question
 TEMPLATE = Path(__file__).parents[2] / "workflow/report/template.html.j2"
 
 
@@ -36,6 +37,7 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     for folder in names:
         claim(folder, inputs, names[folder])
     found = gather(experiment, Path(results))
+    consistency.check(found)
     frames = _frames(found)
     for name, frame in frames.items():
         write_numbers(output / f"tables/{name}.csv", frame)
@@ -44,6 +46,10 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     path = output / PAGE
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    asked = Path(experiment_file)
+    for answered in asked.parent.glob(f"{ASKED}*.json"):  # of pages before this one
+        if asked.name.startswith(ASKED) and answered.name != asked.name:
+            answered.unlink()
     return path
 
 

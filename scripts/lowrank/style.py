@@ -61,6 +61,10 @@ STYLE = {
     "path.simplify_threshold": 0.2,
 }
 
+# Whatever a user's matplotlibrc or MPLBACKEND says, figures are the same.
+mpl.use("agg")
+mpl.rcdefaults()
+
 LONG = re.compile(r"-?\d+\.\d{3,}")
 
 

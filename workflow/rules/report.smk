@@ -6,6 +6,8 @@ rule report:
     input:
         experiment.evidence(),
     output:
+        # Named after what is asked: another question is another file, whatever Snakemake remembers.
+        asked=f"results/{{experiment}}/asked-{experiment.question}.json",
         page=report(
             "results/{experiment}/report/report.html",
             caption="../report/report.rst",
@@ -65,8 +67,9 @@ rule report:
         code=code_digest("scripts/report.py"),
         template=source_digest(ROOT / "workflow/report/template.html.j2"),
         published=experiment.published_content(),
-        experiment=lambda w: experiment.description(),
+        experiment=lambda w, output: experiment.description(),
     shell:
-        "python {params.program:q} --experiment <(printf '%s' {params.experiment:q})"
+        "printf '%s' {params.experiment:q} > {output.asked};"
+        " python {params.program:q} --experiment {output.asked}"
         " --results $(dirname $(dirname {output.page}))"
         " --output $(dirname {output.page}) &> {log}"

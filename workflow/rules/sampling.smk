@@ -1,20 +1,29 @@
-"""Completions of every problem by every model, in shards of the pool."""
+"""Completions of every problem by every model: kept ones are taken, missing ones are sampled."""
 
 
 rule sample:
-    """The completions `first..last` of every problem by one model, sampled with vLLM."""
+    """A model's completions of every benchmark, or one part of them, from one start of vLLM."""
     input:
         model=lambda w: experiment.manifest(w.model),
         adapter=lambda w: experiment.beside(w.model),
         tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
-        problems="results/{experiment}/benchmarks/{benchmark}.parquet",
+        problems=expand(
+            "results/{{experiment}}/benchmarks/{benchmark}.parquet",
+            benchmark=experiment.benchmarks,
+        ),
     output:
-        samples="results/{experiment}/samples/{benchmark}/{model}/{shard}.parquet",
-        provenance="results/{experiment}/samples/{benchmark}/{model}/{shard}.json",
+        samples=expand(
+            "results/{{experiment}}/samples/{benchmark}/{{model}}/{{part}}.parquet",
+            benchmark=experiment.benchmarks,
+        ),
+        provenance=expand(
+            "results/{{experiment}}/samples/{benchmark}/{{model}}/{{part}}.json",
+            benchmark=experiment.benchmarks,
+        ),
     log:
-        "results/{experiment}/logs/samples/{benchmark}/{model}-{shard}.log",
+        "results/{experiment}/logs/samples/{model}-{part}.log",
     benchmark:
-        "results/{experiment}/timings/samples/{benchmark}/{model}-{shard}.tsv"
+        "results/{experiment}/timings/samples/{model}-{part}.tsv"
     conda:
         f"../../envs/sampling-{experiment.sampling['device']}.yaml"
     threads: experiment.sampling["threads"]
@@ -22,15 +31,20 @@ rule sample:
         mem_mb=experiment.sampling["mem_mb"],
         runtime=lambda w, attempt: experiment.sampling["runtime"] * attempt,
         gpu=experiment.gpus,
+        # What changes speed and memory alone: a resource, as a changed param would run jobs again.
+        engine=experiment.engine_flags,
     params:
         program=shipped("scripts/sample.py"),
         code=code_digest("scripts/sample.py"),
-        pool=lambda w: experiment.shard_flags(w.shard),
         adapter=lambda w, input: folder_flag("adapter", input.adapter),
+        tables=lambda w, input, output: experiment.table_flags(input.problems, output.samples),
+        store=lambda w, output: Path(output.samples[0]).parents[4] / "completions",
+        pool=lambda w: experiment.pool_flags(w.part),
         settings=lambda w: experiment.sampling_flags(w.model),
     shell:
         "python {params.program:q} --model $(dirname {input.model})"
-        " --tokenizer $(dirname {input.tokenizer}) --problems {input.problems}"
-        " --model-name {wildcards.model} --benchmark {wildcards.benchmark}"
-        " {params.adapter} {params.pool} {params.settings} --threads {threads}"
-        " --output {output.samples} &> {log}"
+        " --tokenizer $(dirname {input.tokenizer}) --model-name {wildcards.model}"
+        " {params.adapter} {params.tables} {params.pool} {params.settings}"
+        " --store {params.store:q} {resources.engine} --memory-mb {resources.mem_mb}"
+        # Snakemake removes the log of a job that is tried again; the first failure stays in .all.
+        " --threads {threads} 2>&1 | tee -a {log}.all > {log}"
