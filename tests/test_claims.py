@@ -237,7 +237,7 @@ def test_a_marker_reaches_no_other_folder(tmp_path):
     (tmp_path / "link").symlink_to("mine")
     folder = tmp_path / "folder"
     folder.mkdir()
-    files = {"../mine": [sha256(tmp_path / "mine")], "../link": [""], "..": [""]}
+    files = {"../mine": [sha256(tmp_path / "mine")], "../link": [""], "..": [""], "": [""]}
     write_marker(folder, files)
     claim(folder, (), ["a.json"])
     clear(folder)

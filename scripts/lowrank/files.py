@@ -32,9 +32,13 @@ def whole_file(path: str | Path, digest: Callable[[], str] | None = None) -> Ite
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        if (path.parent / MARKER).is_file():
-            note_written(path.parent, path.name, digest() if digest else sha256(temporary))
+        if not (path.parent / MARKER).is_file():
+            os.replace(temporary, path)
+            return
+        content = digest() if digest else sha256(temporary)
+        note_written(path.parent, path.name, content, done=False)
         os.replace(temporary, path)
+        note_written(path.parent, path.name, content)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,20 +55,23 @@ def read_written(folder: Path) -> dict[str, list[str]]:
     if not isinstance(content, dict) or content.get("format") != MARKER_FORMAT:
         return {}
     # Names that lead out of the folder were not written by us.
-    return {name: found for name, found in content["files"].items() if Path(name).name == name}
+    plain = [
+        name for name in content["files"] if Path(name).name == name and name not in ("", "..")
+    ]
+    return {name: content["files"][name] for name in plain}
 
 
-def note_written(folder: Path, name: str, digest: str) -> None:
-    """Note in a folder's MARKER that a file is about to get this content."""
+def note_written(folder: Path, name: str, digest: str, done: bool = True) -> None:
+    """Note in a folder's MARKER that a file has this content; not `done`: or still the last one."""
     files = read_written(folder)
-    files[name] = [*files.get(name, [])[-1:], digest]
-    write_marker(folder, files)
+    before = [] if done else [found for found in files.get(name, [])[-1:] if found != digest]
+    write_marker(folder, files | {name: [*before, digest]})
 
 
 def write_marker(folder: Path, files: dict[str, list[str]]) -> None:
     """Write a folder's MARKER whole."""
     temporary = folder / f"{MARKER}.{os.getpid()}.tmp"
-    content = {"format": MARKER_FORMAT, "files": files}
+    content = {"format": MARKER_FORMAT, "files": dict(sorted(files.items()))}
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, folder / MARKER)
 

@@ -198,7 +198,7 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
         gigabytes = listed[name].size / 1e9
         print(f"{count}/{len(names)} {name}, {gigabytes:.3g} GB", file=sys.stderr, flush=True)
         if listed[name].sha256:
-            note_written(output, name, listed[name].sha256)
+            note_written(output, name, listed[name].sha256, done=False)
         path = _download(repo, revision, listed[name], output, what)
         known[name] = listed[name].known(path) or sha256(path)
         note_written(output, name, known[name])
