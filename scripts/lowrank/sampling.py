@@ -206,6 +206,7 @@ def make(
                 so_far = tokens + unfinished
                 rate = so_far / max(time.monotonic() - began, 1e-9)
                 progress.step(len(finished), f"{so_far} tokens, {rate:.0f}/s")
+    print(f"{tokens} tokens after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     return made
 
 
