@@ -37,10 +37,16 @@ $(READY): envs/venv.txt
 		-r envs/venv.txt
 	@touch $@
 
+# The versions are resolved for x86-64 Linux and Python 3.11; tests/test_environments.py holds what
+# other machines need to differ. Builds of torch for CUDA bring nvidia's packages themselves.
+lock: LOCK = uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--no-header --no-annotate --override envs/venv.override.txt
 lock:
-	uv pip compile --python-version 3.11 --no-header --no-annotate \
-		--override envs/venv.override.txt envs/venv.in --output-file envs/venv.txt
-	sed -i 's/+cpu$$//' envs/venv.txt # which build of torch is the index's to say
+	$(LOCK) envs/venv.in --output-file envs/venv.txt
+	sed -i -e '/^\(nvidia\|cuda\)-/d' -e 's/^intel-.*/& ; platform_machine == "x86_64"/' envs/venv.txt
+	$(LOCK) --constraint envs/venv.txt envs/venv-without-vllm.in \
+		--output-file envs/venv-without-vllm.txt
+	sed -i '/^\(nvidia\|cuda\)-/d' envs/venv-without-vllm.txt
 
 clean:
 	rm -rf $(VENV)
