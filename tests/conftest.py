@@ -1,7 +1,9 @@
 """Tiny checkpoints that keep the awkwardness of real ones, made once a session."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,23 @@ FIRST = ("test_cluster.py", "test_workflow.py", "test_delta.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line of all: what was skipped, and what to install to have it."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = terminal.stats.get("skipped", []) if terminal else []
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        each = "; ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
+        terminal.write_line(f"Skipped: {each}")
+
+
+@pytest.fixture(scope="session")
+def vllm() -> None:
+    """What samples for real is skipped where vLLM has no build."""
+    if find_spec("vllm") is None:
+        pytest.skip("of sampling: vLLM, which has builds for Linux (README, Machines)")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas
@@ -80,9 +79,7 @@ def test_no_engine_starts_without_weights(tmp_path):
 
 FORMS = ["carrier", "merged", "adapter"]
 both_pools = pytest.mark.parametrize("pool", ["", "cast-"], ids=["bfloat16", "float32"])
-needs_vllm = pytest.mark.skipif(
-    find_spec("vllm") is None, reason="vLLM is not installed in this environment"
-)
+needs_vllm = pytest.mark.usefixtures("vllm")
 
 
 @pytest.fixture(scope="module")

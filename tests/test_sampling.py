@@ -415,7 +415,7 @@ def test_malformed_problems_are_errors(folder, tmp_path, rows, message):
 def test_no_gpu_is_said_at_once(folder):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
+        pytest.skip("of a machine without a GPU: nothing, there is one here")
     with pytest.raises(InputError, match="sees no GPU"):
         run(folder, "wrong.parquet", "--device", "cuda", start=no_engine)
 

@@ -48,8 +48,7 @@ def greedy(model, adapter="") -> list[list[int]]:
 
 
 @pytest.mark.slow
-def test_merged_and_unmerged_give_the_same_greedy_text(trio, tmp_path):
-    pytest.importorskip("vllm")
+def test_merged_and_unmerged_give_the_same_greedy_text(vllm, trio, tmp_path):
     models = trio.base, trio.derivative
     factor_pair(*models, tmp_path / "delta")
     # Rank 3 is not one that vLLM serves: zeros fill it up to 8.

@@ -30,7 +30,7 @@ def results(case: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(vllm, tmp_path_factory):
     case = make_case(tmp_path_factory.mktemp("finished") / "case")
     snakemake(case, "--cores", "2")
     return case

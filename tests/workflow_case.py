@@ -53,13 +53,17 @@ def copy_case(case: Path, folder: Path) -> Path:
 
 
 def snakemake(
-    folder: Path, *arguments: str, check: bool = True, environment: dict[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    check: bool = True,
+    environment: dict[str, str] | None = None,
+    program: tuple[str, str] = ("-m", "snakemake"),
 ) -> subprocess.CompletedProcess:
     """Run Snakemake in a case as a user would; standard error is joined to standard output."""
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment = os.environ | path | (environment or {})
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
+        [sys.executable, *program, *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
