@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+WITHOUT := $(VENV)/without-vllm
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Nothing of the user's own Python or Snakemake may leak in: PYTHONPATH, PYTHONSAFEPATH, ...
 unexport $(filter PYTHON%,$(.VARIABLES)) SNAKEMAKE_PROFILE
@@ -13,8 +14,8 @@ unexport $(filter PYTHON%,$(.VARIABLES)) SNAKEMAKE_PROFILE
 .PHONY: run test lint lock clean
 
 run: $(READY)
-	snakemake --cores all
-	@echo "The report: results/mini/report/report.html"
+	snakemake --cores all $(shell test ! -e $(WITHOUT) || echo --omit-from sample)
+	@cat $(WITHOUT) 2>/dev/null || echo "The report: results/mini/report/report.html"
 
 test: $(READY)
 	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -26,7 +26,7 @@ VENV, PART = ENVS.parent / ".venv", ENVS.parent / ".venv.part"
 LOCK, WITHOUT_VLLM = ENVS / "venv.txt", ENVS / "venv-without-vllm.txt"
 OLDEST, NEWEST = (3, 11), (3, 13)  # 3.14: no wheel of immutables, which Snakemake needs
 DISK = 5_000_000_000  # bytes: 3 GB in .venv, and what is fetched and unpacked on the way
-AT_A_TIME = 12  # packages a call of pip, which costs about a second
+AT_A_TIME = 20  # packages a call of pip, which costs about a second
 
 # Of pip's and uv's settings these are the user's to say: where packages come from and how they are
 # reached. Others would put packages elsewhere, change what is installed, or only look.
@@ -231,6 +231,10 @@ def fill(folder: Path, wanted: dict[str, str], uv: str | None) -> None:
             left -= len(batch)
 
 
+def make_venv(folder: Path) -> None:
+    venv.EnvBuilder(with_pip=True, symlinks=True).create(folder)
+
+
 def set_up(wanted: dict[str, str], uv: str | None) -> None:
     """Make .venv hold the packages, go on with one that was begun, or leave it as .venv.part."""
     begun = f"{sys.version}\n{sys.base_prefix}\n{wanted}"
@@ -240,7 +244,7 @@ def set_up(wanted: dict[str, str], uv: str | None) -> None:
     note = VENV / "begun"
     if (VENV / ".ready").exists() or not note.exists() or note.read_text() != begun:
         shutil.rmtree(VENV, ignore_errors=True)
-        venv.EnvBuilder(with_pip=True, symlinks=True).create(VENV)
+        make_venv(VENV)
         note.write_text(begun)
     try:
         fill(VENV, wanted, uv)
@@ -283,6 +287,11 @@ def main() -> None:
         set_up(wanted, uv)
     except KeyboardInterrupt:
         sys.exit("\nerror: interrupted; make goes on from here")
+    if why:
+        (VENV / "without-vllm").write_text(
+            f"Nothing was sampled here ({why}). Deltas, adapters and variants are there; README, "
+            "Machines, says how completions made elsewhere are graded and reported here.\n"
+        )
     print(f"{VENV} is ready, {time.monotonic() - began:.0f} s")
 
 

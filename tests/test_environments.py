@@ -31,8 +31,9 @@ def normalised(requirement: str) -> str:
 
 
 def lock() -> dict[str, str]:
+    """Distribution -> version of the lock; what only some machines need is marked behind a ;."""
     lines = (ROOT / "envs/venv.txt").read_text().splitlines()
-    return dict(normalised(line).split("==") for line in lines if "==" in line)
+    return dict(normalised(line.split(" ;")[0]).split("==") for line in lines)
 
 
 def rules() -> list[tuple[str, str]]:
