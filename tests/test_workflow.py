@@ -260,6 +260,20 @@ def test_a_fresh_clone_with_carried_results_runs_nothing(finished, tmp_path, tim
     assert "Nothing to be done" in snakemake(clone, "--cores", "2").stdout
 
 
+def test_completions_made_elsewhere_are_graded_without_an_engine(case):
+    """As README says: only the completions came, without what Snakemake remembers of them."""
+    shutil.rmtree(case / ".snakemake")
+    for folder in ("grades", "metrics", "report"):
+        shutil.rmtree(case / "results/tiny" / folder)
+    completions = [path for path in (case / "results/tiny/samples").rglob("*") if path.is_file()]
+    for path in completions:
+        os.utime(path, (0, 0))
+    assert any(job.startswith("sample") for job in planned(case))
+    for path in completions:
+        path.touch()
+    assert {job.split()[0] for job in planned(case)} == {"grade", "metrics", "report"}
+
+
 def test_two_clean_runs_give_the_same_numbers(finished, tmp_path):
     again = make_case(tmp_path / "again")
     snakemake(again, "--cores", "2")
