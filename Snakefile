@@ -71,6 +71,8 @@ rule all:
         experiment.evidence(),
         f"results/{experiment.name}/report/report.html",
         f"results/{experiment.name}/asked-{experiment.question}.json",
+    message:
+        experiment.plan
 
 
 include: f"{HERE}/workflow/rules/models.smk"

@@ -229,6 +229,16 @@ class Experiment:
         """The tensors that a delta leaves out by configuration."""
         return self.deltas[delta].get("leave_out", [])
 
+    @property
+    def plan(self) -> str:
+        """What sampling asks for, in a sentence."""
+        starts = len(self.sampled) * len(self.parts)
+        return (
+            f"{len(self.sampled)} models, {self.config['samples']} completions a problem of"
+            f" {', '.join(self.benchmarks)}, up to {self.sampling['max_tokens']:,} tokens each; at"
+            f" most {starts} starts of vLLM: a job whose completions are kept starts none."
+        )
+
     def pool_flags(self, part: str) -> str:
         """Which samples of every problem a part holds."""
         number, count = map(int, part.split("-of-"))
