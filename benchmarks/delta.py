@@ -169,14 +169,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="""example:
-  python benchmarks/make_pair.py --output pair
-  python benchmarks/delta.py --pair pair --threads 2 --rounds 3""",
+  python benchmarks/delta.py --pair pair --threads 2 --rounds 3
+  python benchmarks/delta.py --pair small --layers 2 --threads 2""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--pair", required=True, type=Path, help="folder of make_pair.py")
+    parser.add_argument(
+        "--pair", required=True, type=Path, help="folder of make_pair.py; made if it is not there"
+    )
+    parser.add_argument(
+        "--layers", type=int, default=28, help="of a pair that is made (28, the full size: 11 GB)"
+    )
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=1, help="alternating; the best is shown")
+    parser.add_argument("--rounds", type=int, default=1, help="all programs in turn, so often")
     parser.add_argument("--mergekit", metavar="VENV", help="an environment that has mergekit")
     parser.add_argument("--without-mergekit", action="store_true")
     parser.add_argument(
@@ -193,6 +198,9 @@ def main() -> None:
         reference(pair, args.reference, args.rank)
         return
 
+    if not pair.exists():
+        maker = [sys.executable, ROOT / "benchmarks/make_pair.py", "--layers", str(args.layers)]
+        subprocess.run([*maker, "--output", pair], check=True)
     with tempfile.TemporaryDirectory(dir=pair) as scratch:
         out = Path(scratch)
         python, threads = sys.executable, ["--threads", str(args.threads)]
@@ -220,39 +228,48 @@ def main() -> None:
             for method in ("gesdd", "svd_lowrank"):
                 commands[method] = [python, __file__, "--pair", pair, *threads,
                                     "--rank", str(args.rank), "--reference", method]  # fmt: skip
-        best: dict[str, Measured] = {}
+        rounds: dict[str, list[Measured]] = {name: [] for name in commands}
         for round_ in range(args.rounds):
             for name, command in commands.items():
                 measured = measure([str(part) for part in command], out / name, args.threads)
                 print(f"round {round_ + 1}: {name} {measured}", flush=True)
-                if name not in best or measured.wall < best[name].wall:
-                    best[name] = measured
-            print_table(best)
+                rounds[name].append(measured)
+            print_table(rounds)
 
         from lowrank.checkpoint import open_checkpoint
 
         names = open_checkpoint(pair / "base").anatomy.matrices()[: args.check]
         for name in ("build_adapter", "mergekit"):
-            if name in best and names:
+            if name in rounds and names:
                 found = adapter_error(out / name, out / "delta_svd", pair, names, args.rank)
-                best[name].error = found
+                rounds[name][0].error = found
         if names:
             large, every = spectrum_error(out / "delta_svd", pair, names)
             print(f"sigma against float64 gesdd: {large:.1e} above 1e-3 sigma_1, {every:.1e} all")
         bound = floor(pair, args.threads)
-        distance = best["delta_svd"].wall / bound
+        distance = min(row.wall for row in rounds["delta_svd"]) / bound
         print(f"floor (reading + Gram): {bound:.1f} s; delta_svd takes {distance:.1f} times that")
-        print_table(best)
+        print_table(rounds)
 
 
-def print_table(best: dict[str, Measured]) -> None:
-    """A row a program; ratios are to mergekit where it ran."""
-    unit = best.get("mergekit", best["delta_svd"])
-    print(f"{'':14}   wall s   ratio    cpu s   ratio    GiB  GB out  error")
-    for name, row in best.items():
-        times = f"{row.wall:9.1f}{row.wall / unit.wall:8.3f}{row.cpu:9.1f}{row.cpu / unit.cpu:8.3f}"
-        error = f"{row.error:.1e}" if row.error is not None else ""
-        print(f"{name:14}{times}{row.anonymous:7.2f}{row.output:8.2f}  {error}")
+def print_table(rounds: dict[str, list[Measured]]) -> None:
+    """A row a program. Times: the least; ratios to mergekit's (where it ran) of the same round:
+    the least and the most; memory: the most.
+    """
+    unit = rounds.get("mergekit", rounds["delta_svd"])
+    print(f"{'':14}   wall s   ratio          cpu s   ratio            GiB  GB out  error")
+    for name, rows in rounds.items():
+        line = f"{name:14}"
+        for time_ in ("wall", "cpu"):
+            ratios = [
+                getattr(row, time_) / getattr(one, time_)
+                for row, one in zip(rows, unit, strict=True)
+            ]
+            least = min(getattr(row, time_) for row in rows)
+            line += f"{least:9.1f}   {min(ratios):.3f} to {max(ratios):.3f}"
+        error = f"{rows[0].error:.1e}" if rows[0].error is not None else ""
+        anonymous = max(row.anonymous for row in rows)
+        print(f"{line}{anonymous:7.2f}{rows[0].output:8.2f}  {error}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ is factored once. Written into --output:
   basis/            what build_adapter.py needs for any rank
   manifest.json     the weights' hashes, the method, versions, what each column of the tables
                     says; written last
-Interrupted, it goes on from the matrices already done.""",
+Interrupted, it goes on from the matrices already done, as long as their weights are the same.""",
         epilog="""example:
   python scripts/delta_svd.py --base results/mini/models/sft --derivative results/mini/models/rl \\
       --threads 2 --output results/mini/delta/rl""",

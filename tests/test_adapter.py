@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from lowrank import lora_config
 from lowrank.adapter import open_adapter, served_rank, split, write_adapter
 from lowrank.checkpoint import open_checkpoint
-from lowrank.delta import difference, factor, factor_pair, read_sigma
+from lowrank.delta import difference, factor_pair, read_sigma
 from lowrank.errors import InputError
+from lowrank.factorisation import directions, factor
 
 SIDES = {name: min(shape) for name, shape in projections().items()}
 
@@ -73,8 +74,9 @@ def test_split_shares_the_singular_values_evenly(rows, columns, true_rank, seed)
     generator = torch.Generator().manual_seed(seed)
     left = torch.randn(rows, true_rank, generator=generator)
     D = left @ torch.randn(true_rank, columns, generator=generator)
-    sigma, directions = factor(D)
-    A, B = split(D, directions)
+    kept = factor(D)
+    sigma = kept["sigma"]
+    A, B = split(D, directions(kept, 0, min(rows, columns)))
     assert torch.isfinite(A).all()
     assert torch.isfinite(B).all()
     scale = float(sigma[0])

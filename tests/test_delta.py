@@ -14,14 +14,15 @@ import pandas
 import pytest
 import torch
 from conftest import HEAD, PLANTED, config, projections, random_weights, write_checkpoint
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lowrank import delta as delta_module
+from lowrank.adapter import write_adapter
 from lowrank.checkpoint import open_checkpoint
-from lowrank.delta import basis_file, difference, factor, factor_pair, gram, read_sigma
+from lowrank.delta import basis_file, difference, factor_pair, read_sigma
 from lowrank.errors import InputError
+from lowrank.manifest import write_manifest
+from lowrank.variant import write_variant
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -32,37 +33,6 @@ def delta(trio, tmp_path_factory):
     folder = tmp_path_factory.mktemp("delta")
     factor_pair(trio.base, trio.derivative, folder)
     return folder
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
-def test_factors_are_those_of_gesdd(rows, columns, seed):
-    D = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
-    sigma, basis = factor(D)
-    side = min(rows, columns)
-    exact = torch.linalg.svdvals(D.double())
-    assert torch.allclose(sigma, exact, rtol=1e-9, atol=1e-7 * float(exact[0]))
-    assert basis.shape == (side, side)
-    eye = torch.eye(side, dtype=torch.float64)
-    assert torch.allclose(basis.double() @ basis.double().T, eye, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(300, 40), (40, 300), (64, 64), (5, 1), (1, 5)])
-def test_gram_is_lower_triangle_of_the_product(shape):
-    D = torch.randn(shape)
-    wide = D.double() if shape[0] < shape[1] else D.double().T
-    assert torch.allclose(gram(D, chunk=7).tril(), (wide @ wide.T).tril())
-
-
-def test_zero_and_rank_deficient_differences():
-    sigma, basis = factor(torch.zeros(6, 4))
-    assert not sigma.any()
-    assert torch.isfinite(basis).all()
-    D = torch.outer(torch.arange(1.0, 7), torch.arange(1.0, 5))
-    sigma, _ = factor(D)
-    assert sigma[0] == pytest.approx(float(D.norm()))
-    assert torch.isfinite(sigma).all()
-    assert sigma[1] <= 1e-6 * sigma[0]
 
 
 def test_singular_values_of_the_trio(trio, delta):
@@ -194,11 +164,29 @@ def test_another_number_of_vocabulary_rows_is_only_noted(tmp_path, trio):
     assert ledger.derivative_shape[HEAD] == "144x128"
 
 
-def test_identical_models_have_a_delta_of_zero(trio, tmp_path):
-    factor_pair(trio.base, trio.base, tmp_path)
-    summary = pandas.read_parquet(tmp_path / "summary.parquet")
-    assert (summary.frobenius == 0).all()
-    assert (summary[["stable_rank", "entropy_rank", "rank_99"]] == 0).all(axis=None)
+def test_identical_models_are_refused_before_any_work(trio, tmp_path):
+    """The same checkpoint twice by mistake, or an adapter beside it that was never merged."""
+    with pytest.raises(InputError, match=r"14 projections has the values .* a delta of zero"):
+        factor_pair(trio.base, trio.base, tmp_path / "delta")
+    assert not (tmp_path / "delta").exists()
+
+
+def test_matrices_that_did_not_change_are_counted(trio, tmp_path, capsys):
+    """A layer that training froze has a delta of zero and statistics that are all zero."""
+    weights = load_file(trio.base / "model.safetensors")
+
+    def freeze(changed):
+        changed.update({n: weights[n].float() for n in projections() if "layers.0" in n})
+
+    factor_pair(trio.base, changed(tmp_path, trio, freeze), tmp_path / "delta", details=True)
+    assert "7 of 14 matrices did not change" in capsys.readouterr().err
+    summary = pandas.read_parquet(tmp_path / "delta" / "summary.parquet")
+    frozen = summary[summary.layer == 0]
+    zero = ["frobenius", "stable_rank", "entropy_rank", "rank_99", "rank_above_noise",
+            "optimal_rank", "relative_frobenius", "aligned_energy"]  # fmt: skip
+    assert (frozen[zero] == 0).all(axis=None)
+    assert (frozen.unchanged == 1).all()
+    assert summary.notna().all(axis=None)
 
 
 def test_nan_stops_before_any_table(tmp_path, trio):
@@ -214,13 +202,13 @@ def test_nan_stops_before_any_table(tmp_path, trio):
 def factored_names(monkeypatch) -> list[str]:
     """Collects the names of the matrices that are really factored from now on."""
     names = []
-    real = delta_module._factor_matrix
+    real = delta_module.write_tensors
 
-    def counting(path, base, derivative, pair, *rest):
-        names.append(pair.name)
-        return real(path, base, derivative, pair, *rest)
+    def counting(path, *rest):
+        names.append(path.name.removesuffix(".safetensors"))
+        return real(path, *rest)
 
-    monkeypatch.setattr(delta_module, "_factor_matrix", counting)
+    monkeypatch.setattr(delta_module, "write_tensors", counting)
     return names
 
 
@@ -248,11 +236,51 @@ def test_finished_matrices_are_taken_over_and_damaged_ones_redone(
 
 
 def test_other_weights_are_never_taken_for_finished(trio, delta, tmp_path, monkeypatch):
+    """Only what changed is done again, in whatever files the weights lie now."""
     names = factored_names(monkeypatch)
     folder = shutil.copytree(delta, tmp_path / "delta")
     other = changed(tmp_path, trio, lambda w: w[f"{NAME}.weight"].mul_(2))
     factor_pair(trio.base, other, folder)
+    assert names == [f"{NAME}.weight"]
+
+
+def saved_over(checkpoint: Path, factor: float) -> None:
+    """Save other values over a checkpoint's weights: files keep their names and sizes."""
+    for file in checkpoint.glob("*.safetensors"):
+        weights = load_file(file)
+        save_file({n: w * factor for n, w in weights.items()}, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("side", ["base", "derivative"])
+def test_weights_saved_over_the_old_ones_are_noticed(trio, tmp_path, monkeypatch, side):
+    """Manifests still tell the old hashes; what is read counts."""
+    models = {
+        name: shutil.copytree(getattr(trio, name), tmp_path / name)
+        for name in ("base", "derivative")
+    }
+    for folder in models.values():
+        write_manifest(folder, {"path": "somewhere"})
+    pair, delta, adapter = tuple(models.values()), tmp_path / "delta", tmp_path / "r2"
+    factor_pair(*pair, delta)
+    before = pandas.read_parquet(delta / "summary.parquet").frobenius
+
+    saved_over(models[side], 2)
+    with pytest.raises(InputError, match=f"another {side} than .*: the values of .* differ"):
+        write_adapter(delta, *pair, 2, adapter)
+    assert not (adapter / "adapter_model.safetensors").exists()
+    names = factored_names(monkeypatch)
+    factor_pair(*pair, delta)
     assert names == sorted(projections())
+    after = pandas.read_parquet(delta / "summary.parquet").frobenius
+    assert (after > 2 * before).all()
+    write_adapter(delta, *pair, 2, adapter)
+
+    # The old weights again: now the manifests are right, and the adapter is of other weights.
+    saved_over(models[side], 0.5)
+    if side == "base":
+        with pytest.raises(InputError, match=r"another base than .*: the values of .* differ"):
+            write_variant(*pair, tmp_path / "variant", trio.base, adapter, "copy")
+        assert not (tmp_path / "variant" / "manifest.json").exists()
 
 
 def test_a_killed_run_goes_on(trio, delta, tmp_path):
@@ -261,10 +289,10 @@ def test_a_killed_run_goes_on(trio, delta, tmp_path):
     slow = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from lowrank import delta\n"
-        "real = delta._factor_matrix\n"
-        "def slow(*given):\n"
-        "    result = real(*given); time.sleep(0.2); return result\n"
-        "delta._factor_matrix = slow\n"
+        "real = delta.factor\n"
+        "def slow(D):\n"
+        "    time.sleep(0.2); return real(D)\n"
+        "delta.factor = slow\n"
         "delta.factor_pair(*sys.argv[2:5])\n"
     )
     command = [sys.executable, "-c", slow, SCRIPTS, trio.base, trio.derivative, folder]

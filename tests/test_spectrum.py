@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowrank.factorisation import factor
 from lowrank.spectrum import (
     alignment,
     energy_kept,
@@ -20,9 +21,11 @@ from lowrank.spectrum import (
     noise_level,
     participation_ratio,
     rank_for_energy,
+    rounding_edge,
     stable_rank,
     summarise,
 )
+from lowrank.tensorfile import TORCH_NAMES
 
 RANKS = (stable_rank, entropy_rank, participation_ratio)
 spectra = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=30).map(
@@ -86,6 +89,52 @@ def test_noise_is_measured_under_planted_directions(shape):
     assert summary["optimal_rank"] == 5
     share = (planted**2).sum() / ((planted**2).sum() + noise**2 * shape[0] * shape[1])
     assert summary["energy_above_noise"] == pytest.approx(share, rel=0.03)
+
+
+def weights(kind: str, shape: tuple[int, int]) -> torch.Tensor:
+    """Weights as they are found: of one scale, of one a channel, with outliers, heavy tails."""
+    generator = torch.Generator().manual_seed(0)
+    W = 0.03 * torch.randn(shape, generator=generator)
+    if kind == "channels":
+        W *= torch.exp(torch.randn(1, shape[1], generator=generator))
+    elif kind == "outliers":
+        W[1] *= 30
+        W[2, 3] = 8
+    elif kind == "heavy":
+        W /= torch.rand(shape, generator=generator).clamp_min(1e-2).sqrt()
+    return W
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (160, 96), (48, 300)])
+@pytest.mark.parametrize("kind", ["plain", "channels", "outliers", "heavy"])
+@pytest.mark.parametrize("stored", ["BF16 F32", "F32 F32", "BF16 BF16", "F16 F16"])
+@pytest.mark.parametrize("rank", [1, 8])
+def test_a_merged_lora_has_its_rank_above_noise(shape, kind, stored, rank):
+    """Whatever it is merged onto, however it is stored: rounding is never taken for a direction."""
+    before, after = (getattr(torch, TORCH_NAMES[dtype]) for dtype in stored.split())
+    W = weights(kind, shape).to(before).float()
+    U, V = (
+        torch.linalg.qr(torch.randn(side, rank, generator=torch.Generator().manual_seed(side))).Q
+        for side in shape
+    )
+    for size in (1, 1e-2, 1e-4):
+        sigma = torch.linspace(1, 0.3, rank) * size * float(torch.linalg.matrix_norm(W, 2))
+        merged = (W + (U * sigma) @ V.T).to(after).float()
+        rounding = rounding_edge(merged, stored.split()[1])
+        if sigma[-1] < 2 * rounding:
+            continue  # what rounding drowns cannot be told from it
+        found = factor(merged - W)["sigma"].numpy()
+        summary = summarise(found, shape, rounding)
+        assert (summary["rank_above_noise"], summary["optimal_rank"]) == (rank, rank), size
+
+
+def test_rounding_edge_is_that_of_rounded_weights():
+    """Above the error's largest singular value, and of its size."""
+    W = weights("plain", (300, 200))
+    for dtype, name in ((torch.bfloat16, "BF16"), (torch.float16, "F16")):
+        stored = W.to(dtype).float()
+        error = float(torch.linalg.matrix_norm(stored - W, 2))
+        assert error < rounding_edge(stored, name) < 2 * error
 
 
 def test_thresholds_as_published():

@@ -7,7 +7,7 @@ U_r S_r V_r; each factor takes sqrt(S_r): lora_B = U_r sqrt(S_r), lora_A = sqrt(
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,13 @@ from lowrank.architecture import (
 )
 from lowrank.checkpoint import Checkpoint, open_pair
 from lowrank.claims import check_output, check_space, claim
-from lowrank.delta import check_origin, difference, read_directions, read_sigma
+from lowrank.delta import (
+    basis_file,
+    check_origin,
+    checked_difference,
+    read_directions,
+    read_sigma,
+)
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, write_json
 from lowrank.lora_config import read_lora_config
@@ -94,7 +100,7 @@ def write_adapter(
     Controls: directions "bottom" takes the weakest `rank` directions instead, "random" keeps the
     strongest singular values in directions drawn from the seed; rescale gives each matrix back
     its ||D||_F.
-    Raises InputError if the delta was computed from other weights.
+    Raises InputError if the delta was computed from other weights than those that are read.
     """
     import torch
 
@@ -130,6 +136,7 @@ def write_adapter(
             "capped": effective < rank,
             "energy_kept": kept / total if total else 0.0,
             "scale": math.sqrt(total / kept) if rescale and kept else 1.0,
+            "base": read_header(basis_file(delta_folder, name))[1].get("base"),
         }
 
     def pieces() -> Iterator["torch.Tensor"]:
@@ -141,7 +148,7 @@ def write_adapter(
                 A, B = random_factors(name, matrix["shape"], sigma, seed)
             else:
                 rows = read_directions(delta_folder, name, chosen.start, chosen.stop)
-                A, B = split(difference(base, derivative, name), rows)
+                A, B = split(checked_difference(delta_folder, base, derivative, name), rows)
             A, B = (B.T, A.T) if turned else (A, B)
             root = math.sqrt(scale)
             spare = stored_rank - effective
@@ -229,12 +236,17 @@ def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter on disk: by weight name its two factors, and what scales their product."""
+    """A LoRA adapter on disk: by weight name its two factors, and what scales their product.
+
+    bases: by weight name the content (delta.content_digest) of the base's weight that it was
+    computed from; empty if it was not made here.
+    """
 
     folder: Path
     factors: dict[str, tuple[TensorEntry, TensorEntry]]  # lora_A [r, in], lora_B [out, r]
     scale: float
     turned: bool = False  # the weights are stored [in, out]
+    bases: dict[str, str | None] = field(default_factory=dict)
 
     def read(self, name: str) -> tuple["torch.Tensor", "torch.Tensor"]:
         """(A, B), float32, with the delta of the weight as stored = B A; the scale is in B."""
@@ -275,10 +287,12 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
             f"[{rank}, in], lora_B [out, {rank}] for each of its weights expected; nothing is "
             "dropped in silence"
         )
-    record = folder / RECORD_FILE
-    if record.is_file():
-        check_origin(read_json(record)["delta"], "base", base, folder)
-    return Adapter(folder, factors, scale, turned)
+    bases = {}
+    if (folder / RECORD_FILE).is_file():
+        record = read_json(folder / RECORD_FILE)
+        check_origin(record["delta"], "base", base, folder)
+        bases = {name: matrix.get("base") for name, matrix in record["matrices"].items()}
+    return Adapter(folder, factors, scale, turned, bases)
 
 
 def matrix_names(base: Checkpoint) -> list[str]:

@@ -28,6 +28,8 @@ from lowrank.quantised import quantisation
 from lowrank.tensorfile import DTYPE_BYTES, TORCH_NAMES, TensorEntry, read_header, read_tensor
 
 if TYPE_CHECKING:
+    import hashlib
+
     import torch
 
 
@@ -63,17 +65,27 @@ class Checkpoint:
         entry = self.tensors.get(tensor)
         return entry if entry is None or index is None else stacked_entry(entry, index)
 
-    def read(self, name: str, first: int = 0, stop: int | None = None) -> "torch.Tensor":
+    def read(
+        self,
+        name: str,
+        first: int = 0,
+        stop: int | None = None,
+        digest: "hashlib._Hash | None" = None,
+    ) -> "torch.Tensor":
         """Rows [first, stop) of a tensor as float32 on the CPU; InputError if any is NaN or Inf.
 
         float16, bfloat16 and float32 are exact in float32; float64 is rounded.
+        digest: fed the bytes as they are stored.
         """
         import torch
 
         entry = self.find(name)
         if entry is None:
             raise InputError(f"{self.folder}: has no tensor {name}")
-        values = read_tensor(entry, first, stop).to(torch.float32)
+        values = read_tensor(entry, first, stop)
+        if digest is not None:
+            digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        values = values.to(torch.float32)
         # A finite sum has finite parts; the slow count is for a sum that is not.
         bad = 0
         if not torch.isfinite(values.sum()):

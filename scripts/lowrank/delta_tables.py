@@ -40,7 +40,7 @@ COLUMNS = {
         "rank_50": "smallest rank that keeps 50 % of ||D||_F^2",
         "rank_90": "smallest rank that keeps 90 % of ||D||_F^2",
         "rank_99": "smallest rank that keeps 99 % of ||D||_F^2",
-        "noise_level": "standard deviation of an entry of the noise, from the median sigma",
+        "noise_level": "standard deviation of noise, from the median sigma; rounding at least",
         "noise_edge": "largest singular value of noise of that level (Marchenko-Pastur)",
         "rank_above_noise": "number of singular values above noise_edge",
         "energy_above_noise": "share of ||D||_F^2 in these",
@@ -68,42 +68,37 @@ class Factored:
     summary: dict[str, Any]
     file_hash: str  # SHA-256 of its basis file
     shuffled: np.ndarray | None = None  # singular values of the shuffled null
+    taken_over: bool = False  # from an earlier run
 
 
-def spectrum_table(
-    shapes: dict[str, tuple[int, int]], results: dict[str, Factored]
-) -> "pandas.DataFrame":
-    """One row a singular value; COLUMNS["spectrum"] says what the columns are."""
+def spectrum_rows(name: str, shape: tuple[int, int], result: Factored) -> "pandas.DataFrame":
+    """A matrix's rows of the spectrum; COLUMNS["spectrum"] says what the columns are."""
     import pandas
 
-    parts = []
-    for name, shape in shapes.items():
-        layer, module = layer_and_module(name)
-        result = results[name]
-        columns = {
-            "tensor": name,
-            "layer": layer,
-            "module": module,
-            "index": np.arange(len(result.sigma)),
-            "sigma": result.sigma,
-            "energy_kept": energy_kept(result.sigma),
-            "energy_kept_gaussian": gaussian_energy_kept(shape),
-        }
-        if result.shuffled is not None:
-            columns["energy_kept_shuffled"] = energy_kept(result.shuffled)
-        parts.append(pandas.DataFrame(columns))
-    return pandas.concat(parts, ignore_index=True)
+    layer, module = layer_and_module(name)
+    columns = {
+        "tensor": name,
+        "layer": layer,
+        "module": module,
+        "index": np.arange(len(result.sigma)),
+        "sigma": result.sigma,
+        "energy_kept": energy_kept(result.sigma),
+        "energy_kept_gaussian": gaussian_energy_kept(shape),
+    }
+    if result.shuffled is not None:
+        columns["energy_kept_shuffled"] = energy_kept(result.shuffled)
+    return pandas.DataFrame(columns)
 
 
 def summary_table(
-    shapes: dict[str, tuple[int, int]], results: dict[str, Factored]
+    summaries: dict[str, tuple[tuple[int, int], dict[str, Any]]],
 ) -> "pandas.DataFrame":
-    """One row a matrix; COLUMNS["summary"] says what the columns are."""
+    """One row a matrix, from shape and summary by name; COLUMNS["summary"] names the columns."""
     import pandas
 
     rows = []
-    for name, (m, n) in shapes.items():
+    for name, ((m, n), summary) in summaries.items():
         layer, module = layer_and_module(name)
         place = {"tensor": name, "layer": layer, "module": module, "rows": m, "columns": n}
-        rows.append(place | results[name].summary)
+        rows.append(place | summary)
     return pandas.DataFrame(rows)

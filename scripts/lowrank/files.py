@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lowrank.errors import InputError
 # In a folder that a program of ours fills (see lowrank.claims): what was written there.
 MARKER = ".lowrank.json"
 MARKER_FORMAT = "lowrank-written-1"
+ROW_GROUP = 10_000  # rows of a growing table that are written together
 
 
 @contextmanager
@@ -111,6 +112,40 @@ def write_table(path: str | Path, table: "pandas.DataFrame") -> None:  # noqa: F
             table.to_csv(temporary, index=False, lineterminator="\n")
         else:
             raise InputError(f"{path}: tables are written as .parquet or .csv, not {suffix!r}")
+
+
+@contextmanager
+def growing_table(path: str | Path) -> Iterator[Callable[["pandas.DataFrame"], None]]:  # noqa: F821
+    """A function that appends rows to a Parquet table, which appears when the block ends.
+
+    Every ROW_GROUP rows go to the disk as a row group, so that memory does not grow with the
+    table. Columns are those of the first rows; equal calls give equal bytes.
+    """
+    import pandas
+    import pyarrow
+    import pyarrow.parquet
+
+    waiting, writer = [], None
+    with whole_file(path) as temporary, ExitStack() as closing:
+
+        def write() -> None:
+            nonlocal writer
+            rows = pandas.concat(waiting, ignore_index=True)
+            group = pyarrow.Table.from_pandas(rows, preserve_index=False)
+            if writer is None:
+                writer = pyarrow.parquet.ParquetWriter(temporary, group.schema, compression="zstd")
+                closing.enter_context(writer)
+            writer.write_table(group)
+            waiting.clear()
+
+        def append(rows: pandas.DataFrame) -> None:
+            waiting.append(rows)
+            if sum(map(len, waiting)) >= ROW_GROUP:
+                write()
+
+        yield append
+        if waiting or writer is None:
+            write()
 
 
 def read_table(path: str | Path) -> "pandas.DataFrame":  # noqa: F821

@@ -16,6 +16,12 @@ class Progress:
         self.start = time.monotonic()
         self.said = float("-inf")
 
+    def take_over(self) -> None:
+        """Count an item as finished by an earlier run; the rate is measured from here on."""
+        self.done += 1
+        self.before += 1
+        self.start = time.monotonic()
+
     def step(self, items: int = 1, note: str = "") -> None:
         """Count `items` more as finished; `note` is added to the line, if one is due."""
         self.done += items

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lowrank.tensorfile import TORCH_NAMES
+
 if TYPE_CHECKING:
     import torch
 
@@ -86,15 +88,42 @@ def _beta(shape: tuple[int, int]) -> float:
     return min(shape) / max(shape)
 
 
-def noise_level(sigma: np.ndarray, shape: tuple[int, int]) -> float:
+def noise_level(sigma: np.ndarray, shape: tuple[int, int], rounding: float = 0.0) -> float:
     """Standard deviation of an entry of the noise under a few strong directions.
 
     The median singular value over that of pure noise of variance 1: Gavish & Donoho 2014, The
     optimal hard threshold for singular values is 4/sqrt(3), equation 10.
+    No less than the level whose noise_edge is the larger of two things that are no change of the
+    weights: `rounding`, which the stored values carry (rounding_edge), and what a Gram matrix in
+    float64 resolves. Its eigenvalues are good to max(m, n) eps of the largest, the tolerance of
+    numpy.linalg.matrix_rank; its singular values therefore to the root of that, some 1e-6.
     """
     t, probability = _marchenko_pastur(_beta(shape))
     median = np.interp(0.5, np.cumsum(probability), t)
-    return float(np.median(sigma) / math.sqrt(median * max(shape)))
+    measured = float(np.median(sigma) / math.sqrt(median * max(shape)))
+    resolved = math.sqrt(max(shape) * np.finfo(np.float64).eps) * float(sigma[0])
+    return max(measured, max(rounding, resolved) / noise_edge(1, shape))
+
+
+def rounding_edge(V: "torch.Tensor", dtype: str) -> float:
+    """The largest singular value that rounding to its stored dtype alone gives a weight V [m, n].
+
+    V: float32, the derivative's stored values; dtype: as safetensors names it. The base's values
+    count as exact, training began from them. A value v is rounded by at most half of eps |v|, so
+    the error's standard deviation s is at most eps |v| / sqrt(12). A matrix of independent errors
+    has a norm of about max_i sqrt(sum_j s_ij^2) + max_j sqrt(sum_i s_ij^2) (Bandeira & van Handel
+    2016, Sharp nonasymptotic bounds on the norm of random matrices with independent entries,
+    theorem 3.1), which is s (sqrt m + sqrt n) where all are alike. A spacing is eps |v| only at a
+    power of two and down to half of it above: what the theorem leaves to chance has room there.
+    """
+    import torch
+
+    stored = getattr(torch, TORCH_NAMES[dtype])
+    eps = max(torch.finfo(stored).eps, torch.finfo(torch.float32).eps)  # float64 is read as float32
+    row = float(torch.linalg.vector_norm(V, dim=1).max())
+    # In pieces that stay in the processor's cache: several times as fast.
+    column = math.sqrt(float(sum(piece.square().sum(0) for piece in V.split(128)).max()))
+    return eps / math.sqrt(12) * (row + column)
 
 
 def noise_edge(noise: float, shape: tuple[int, int]) -> float:
@@ -123,13 +152,16 @@ def gaussian_energy_kept(shape: tuple[int, int]) -> np.ndarray:
     return np.interp(ranks, np.r_[0, share], np.r_[0, energy / energy[-1]])
 
 
-def summarise(sigma: np.ndarray, shape: tuple[int, int]) -> dict[str, float | int]:
+def summarise(
+    sigma: np.ndarray, shape: tuple[int, int], rounding: float = 0.0
+) -> dict[str, float | int]:
     """The statistics of one matrix that follow from its singular values and its shape.
 
     noise_level and what rests on it (noise_edge, rank_above_noise, energy_above_noise,
-    optimal_rank) suppose that the smaller half of the singular values is noise.
+    optimal_rank) suppose that the smaller half of the singular values is noise; rounding is a
+    floor under it, see noise_level.
     """
-    noise = noise_level(sigma, shape)
+    noise = noise_level(sigma, shape, rounding)
     above = int((sigma > noise_edge(noise, shape)).sum())
     energy = _energy(sigma)
     return {

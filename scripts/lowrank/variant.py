@@ -18,6 +18,7 @@ from lowrank.architecture import merged_only, text_config
 from lowrank.checkpoint import Checkpoint, open_pair
 from lowrank.checkpoint_files import INDEX, SINGLE, TOKENIZER_FILES, plain_file
 from lowrank.claims import check_output, clear
+from lowrank.delta import check_content, content_digest
 from lowrank.errors import InputError
 from lowrank.fidelity import Fidelity
 from lowrank.files import plain_json, read_json, sha256, whole_file, write_json
@@ -146,11 +147,13 @@ def pieces(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
             served = getattr(torch, recipe.dtype)
             served_A, served_B = A.to(served).float(), B.to(served).float()
     base_rows = item.pair.base.shape[0] if item.pair.base and item.pair.base.shape else 1
+    known = recipe.adapter.bases.get(name) if merged else None
+    content = content_digest(item.pair.base) if known else None
     for first, stop in row_chunks(item.shape, CHUNK):
         if item.fate == "copied":
             value = recipe.derivative.read(name, first, stop)
         else:
-            value = recipe.base.read(name, first, stop)
+            value = recipe.base.read(name, first, stop, content)
         # Rows beyond the base's vocabulary have no base to be compared with.
         common = max(min(stop, base_rows) - first, 0)
         if item.fate == "copied":
@@ -173,6 +176,8 @@ def pieces(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
             served = served + served_B[first:stop] @ served_A
         item.fidelity.add(base, meant, served, untouched)
         yield piece
+    if known:
+        check_content(recipe.adapter.folder, "base", recipe.base, name, known, content.hexdigest())
 
 
 def write_variant(
