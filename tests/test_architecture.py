@@ -277,6 +277,14 @@ def damaged(tmp_path):
     return make
 
 
+def trained(folder: Path) -> Path:
+    """A copy of a checkpoint of one file, every weight of which is another."""
+    copy = shutil.copytree(folder, folder.with_name("trained"))
+    tensors = load_file(copy / "model.safetensors")
+    save_file({n: w * 1.01 for n, w in tensors.items()}, copy / "model.safetensors")
+    return copy
+
+
 LAYER = "model.layers.0"
 
 
@@ -294,14 +302,14 @@ def test_what_nobody_knows_stops_the_run_unless_it_is_left_out(
     with pytest.raises(InputError, match=words):
         factor_pair(folder, folder, tmp_path / "delta")
     assert not (tmp_path / "delta").exists()
-    factor_pair(folder, folder, tmp_path / "delta", [f"*{tensor}"])
+    factor_pair(folder, trained(folder), tmp_path / "delta", [f"*{tensor}"])
     row = ledger_of(tmp_path / "delta").set_index("tensor").loc[f"{LAYER}.{tensor}"]
     assert (row.role, row.fate) == ("unknown", "left out by configuration")
 
 
 def test_a_matrix_of_any_name_is_factored(damaged, tmp_path):
     folder = damaged({f"{LAYER}.mlp.never_heard_of.weight": torch.ones(8, 4)})
-    factor_pair(folder, folder, tmp_path / "delta")
+    factor_pair(folder, trained(folder), tmp_path / "delta")
     ledger = ledger_of(tmp_path / "delta").set_index("module")
     assert ledger.fate["mlp.never_heard_of"] == "factored"
 
@@ -352,7 +360,7 @@ def test_layers_beyond_the_models_own_are_none_of_its_layers(damaged, tmp_path):
     beyond = {"model.layers.2.eh_proj.weight": torch.ones(8, 8),
               "model.layers.2.embed_tokens.weight": torch.ones(8, 8)}  # fmt: skip
     folder = damaged(beyond, num_nextn_predict_layers=1)
-    factor_pair(folder, folder, tmp_path / "delta")
+    factor_pair(folder, trained(folder), tmp_path / "delta")
     ledger = ledger_of(tmp_path / "delta").set_index("tensor")
     assert set(ledger.what[list(beyond)]) == {"layer beyond the model's own"}
     assert set(ledger.layer.dropna()) == {0, 1}

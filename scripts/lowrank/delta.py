@@ -243,11 +243,11 @@ def factor_pair(
     manifests = read_manifest(base), read_manifest(derivative)
     pairs = pair_tensors(base, derivative, leave_out)
     factored = [pair for pair in pairs if pair.role == "projection" and not pair.left_out]
-    # Before the long work: a delta of zero, and what is not finite, stop here.
-    _must_differ(base, derivative, factored)
+    # Before the long work: what is not finite, and a delta of zero, stop here.
     changes = squared_changes(
         base, derivative, [p for p in pairs if p.role != "projection" or p.left_out]
     )
+    _must_differ(base, derivative, factored)
 
     output = Path(output)
     claim(output, (base_folder, derivative_folder), (MANIFEST, *TABLES))
