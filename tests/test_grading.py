@@ -183,7 +183,7 @@ def test_strange_numbers_are_classes_of_their_own():
 def test_limits_are_the_kernels_and_a_worker_is_replaced():
     with Judges(workers=1, time_limit=0.5) as judges:
         verdicts = judges.ask(
-            [("right", "1", "9^{9^{9^9}}"), ("right", r"\frac{1}{2}", r"0.5"), ("nonsense",)]
+            [("form", "9^{9^{9^9}}"), ("same", r"\frac{1}{2}", r"0.5"), ("nonsense",)]
         )
     assert [verdict.value for verdict in verdicts] == [None, True, None]
     assert verdicts[0].reason == "over 0.5 s"

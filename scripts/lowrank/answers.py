@@ -1,12 +1,13 @@
-"""From the text of a completion to its final answer, and from an answer to one canonical spelling.
+"""From the text of a completion to its final answer.
 
 Everything here is linear in the length of the text, whatever the text holds.
 """
 
 import re
-import unicodedata
-from collections.abc import Iterator
-from fractions import Fraction
+from functools import lru_cache
+
+from lowrank.numerals import integer
+from lowrank.writing import tidy
 
 # A box may name its width and alignment: \framebox[3cm][c]{42}. The bounds keep hostile texts
 # from making the search quadratic.
@@ -121,170 +122,28 @@ def post_rule(text: str) -> str | None:
 RULES = {"last": last_complete, "post": post_rule}
 
 
-# --- one spelling for one answer ------------------------------------------------------------
-
-_SPACES = re.compile(r"\s+")
-_DELIMITERS = [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")]
-_STYLE = re.compile(r"\\(?:displaystyle|textstyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])")
-_UPRIGHT = re.compile(r"\\mathrm\{([ei])\}")
+# --- what extraction may have overlooked ------------------------------------------------------
 
 
-def plain_characters(text: str) -> str:
-    """Digits of any script as 0-9, full-width forms as their ASCII twins, every minus sign as -,
-    every space as a space, no invisible formatting (zero-width, direction marks). The logical
-    order of the characters is kept."""
-    if text.isascii():
-        return text
-    out = []
-    for character in text:
-        match unicodedata.category(character):
-            case "Nd":
-                out.append(str(unicodedata.decimal(character)))
-            case "Zs":
-                out.append(" ")
-            case "Cf":
-                pass
-            case _:
-                if "\uff01" <= character <= "\uff5e":
-                    character = chr(ord(character) - 0xFEE0)
-                out.append("-" if character in "−﹣" else character)  # noqa: RUF001
-    return "".join(out)
+def overlooked(text: str | None, gold: str) -> bool:
+    r"""Whether a text without an answer holds the right one somewhere, as a word of its own.
 
-
-def tidy(answer: str) -> str:
-    r"""An answer without what never changes its meaning: outer $..$, \(..\), **..**, a trailing
-    period, repeated white space, \left and \right, style commands, an upright e or i."""
-    text = plain_characters(answer)
-    while True:
-        before = text
-        text = _UPRIGHT.sub(r"\1", _STYLE.sub("", text)).replace(r"\varnothing", r"\emptyset")
-        text = _SPACES.sub(" ", text).strip().removesuffix("\\ ").strip()
-        if text.endswith(".") and not text.endswith(".."):
-            text = text[:-1]
-        for opening, closing in _DELIMITERS:
-            if text.startswith(opening) and text.endswith(closing):
-                inner = text[len(opening) : -len(closing)]
-                if inner and opening not in inner and closing not in inner:
-                    text = inner
-                    break
-        if text == before:
-            return text
-
-
-_UNIT_WORDS = (
-    r"(?:degrees?|deg|[ckm]m|feet|foot|ft|inch(?:es)?|miles?|yards?|met(?:er|re)s?|units?|square"
-    r"|sq|cubic|seconds?|secs?|minutes?|mins?|hours?|days?|weeks?|months?|years?|dollars?|cents?"
-    r"|USD|kg|grams?|lbs?|pounds?|mph|km/h|people|ways|points?)"
-)
-_NOT_A_UNIT = re.compile(
-    r"\d|\b(?:hundred|thousand|million|billion|trillion|dozen|percent|per cent|or|and|mod|not"
-    r"|base|half|halves|thirds?)\b|%",
-    re.IGNORECASE,
-)
-_TEXT = r"\\(?:text|textrm|textup|textnormal|mathrm|mbox|operatorname|textbf|textit|mathbf|mathit)"
-_GAP = r"(?:\s|~|\\[,;:! ]|\\q?quad|\\thinspace|\\hspace\{[^{}]*\})*"
-_EXPONENT = r"(?:\^\{?[23]\}?)?"
-_SUFFIX = re.compile(
-    rf"{_GAP}(?:(?P<text>{_TEXT}\{{(?P<words>[^{{}}]*)\}}){_EXPONENT}|{_UNIT_WORDS}{_EXPONENT}"
-    rf"|\^\{{?\\circ\}}?|°|\\degree|\\(?:text)?dollar|\\q?quad|\.|\\\\?){_GAP}$"
-)
-# A currency; the letter of a choice; "answer: ", "The area is ".
-_PREFIX = re.compile(
-    rf"^{_GAP}(?:\\?\$|\\text\{{\\?\$\}}|£|€|\([A-E]\)(?=\\|\s)"
-    r"|\\(?:text|textbf|mathrm|mathbf)\{\s*\(?[A-E]\)?[:.]?\s*\}"
-    rf"|{_TEXT}\{{[A-Za-z ]{{0,60}}(?:[:=]|\b(?:is|are))\s*\}})?{_GAP}"
-)
-_WRAPPER = re.compile(
-    rf"^(?:{_TEXT}|\\boldsymbol|\\bm|\\mathsf|\\mathtt|\\underline|\\(?:boxed|fbox|framebox)"
-    r"|\\color\{\w+\}|\\textcolor\{\w+\})?\{(?P<inner>[^{}]*)\}$"
-)
-# Possessive throughout: what is not the left side of an equation is seen to be none in one pass.
-_LEFT_SIDE = re.compile(
-    r"[\s+|()\-]*+(?:\\?[A-Za-z]++(?:_(?:\{\w{1,9}\}|\w))?+[\s+|()\-]*+){1,9}+(?:=|\\equiv)"
-)
-_SUM = re.compile(r"(?:[\d\s+*/().\-]|\\(?:cdot|times)(?![A-Za-z]))*+=")
-# 10,000 as 10,000  10{,}000  10\,000  10,\!000  10\text{,}000  10 000  10'000
-# (10, 000 and 10,\ 000, a comma and a wide space, are two numbers).
-_THOUSANDS = (
-    r"(?:\s|~|'|’|\\[;: ]|\\thinspace|(?:\\[!,]\s?){1,3}"  # noqa: RUF001
-    r"|(?:\\,)?(?:,|\{(?:\\[!,;: ]|[, ]){1,3}\}|\\(?:mbox|text\w{0,6}|math[a-z]{2,5})\{\\?,\})"
-    r"(?:\\[!,]\s?){0,2})"
-)
-_WHOLE = r"(?:\d+|\d{1,3}(?:" + _THOUSANDS + r"\d{3})+)"
-_INTEGER = re.compile(rf"(?P<sign>[+-]?)\s*(?P<digits>{_WHOLE})(?:\.0*)?")
-_DECIMAL = re.compile(rf"(?P<sign>[+-]?)\s*(?P<digits>{_WHOLE}?)\.(?P<decimals>\d+)")
-_FRACTION = re.compile(
-    r"(?P<sign>[+-]?)\s*(?:\\[dtc]?frac\s*(?:\{\s*(?P<a>[+-]?\d+)\s*\}|(?P<b>\d))\s*"
-    r"(?:\{\s*(?P<c>\d+)\s*\}|(?P<d>\d))|(?P<e>\d+)\s*/\s*(?P<f>\d+))"
-)
-LONGEST_NUMBER = 400  # characters a number may have, marks and units included
-
-
-def integer(answer: str, equation: bool = False) -> str | None:
-    r"""The integer an answer states, in plain digits without leading zeros; None if it is none.
-
-    Read through: leading zeros, thousands marks in every LaTeX form, a final .0, units (\text{ cm},
-    ^\circ, degrees, \$), trailing periods, styles and groups around the number. Not evaluated:
-    fractions, powers, percentages, lists, several numbers, 3.25.
-    equation: also read the right side of "m + n = 25" and of "m + n = 9 + 16 = 25".
+    By spelling only, spaces aside: an integer also with thousands marks, anything else as the gold
+    or its tidy form is written. A short gold is found by accident, so this bounds from above what
+    extraction lost.
     """
-    digits = answer.strip()
-    if len(digits) > LONGEST_NUMBER and digits.isascii() and digits.isdigit():
-        return _digits(digits)
-    for text in _undressed(answer, equation):
-        if found := _INTEGER.fullmatch(text):
-            digits = _digits(re.sub(r"\D", "", found["digits"]))
-            return "-" + digits if found["sign"] == "-" and digits != "0" else digits
-    return None
+    return bool(text) and _gold_pattern(gold).search(text) is not None
 
 
-def rational(answer: str) -> Fraction | None:
-    r"""The number an answer states as an integer, a decimal, a/b or \frac{a}{b}, exactly.
-
-    None if it is anything else. Dressed as for `integer`; mixed numbers are not read.
-    """
-    whole = integer(answer)
-    if whole is not None:
-        return Fraction(int(whole)) if len(whole) <= LONGEST_NUMBER else None
-    for text in _undressed(answer, equation=False):
-        value = None
-        if found := _DECIMAL.fullmatch(text):
-            decimals = found["decimals"]
-            digits = re.sub(r"\D", "", found["digits"]) + decimals
-            value = Fraction(int(digits), 10 ** len(decimals))
-        elif found := _FRACTION.fullmatch(text):
-            above, below = (int(found[a] or found[b] or found[c]) for a, b, c in ("abe", "cdf"))
-            value = Fraction(above, below) if below else None
-        if value is not None:
-            return -value if found["sign"] == "-" else value
-    return None
-
-
-def _undressed(answer: str, equation: bool) -> Iterator[str]:
-    """An answer, then what is left of it as groups, units and currencies come off."""
-    if len(answer) > LONGEST_NUMBER:
-        return
-    text = tidy(answer)
-    if equation:
-        if left := _LEFT_SIDE.match(text):
-            text = text[left.end() :]
-        while sums := _SUM.match(text):  # 40 + 2 = 42
-            text = text[sums.end() :]
-    while True:
-        before = text
-        text = tidy(text)
-        yield text
-        if wrapper := _WRAPPER.match(text):
-            text = wrapper["inner"]
-        elif text.startswith("(") and text.endswith(")") and text.count("(") == 1:
-            text = text[1:-1]
-        suffix = _SUFFIX.search(text)
-        if suffix and suffix.start() and not _NOT_A_UNIT.search(suffix["words"] or ""):
-            text = text[: suffix.start()]
-        text = _PREFIX.sub("", text)
-        if text == before:
-            return
-
-
-def _digits(digits: str) -> str:
-    return digits.lstrip("0") or "0"
+@lru_cache(maxsize=10_000)
+def _gold_pattern(gold: str) -> re.Pattern:
+    whole = integer(gold, equation=True)
+    if whole is None:
+        spellings = sorted({gold.strip(), tidy(gold)}, key=len, reverse=True)
+        written = "|".join(r"\s?".join(map(re.escape, spelling.split())) for spelling in spellings)
+    else:
+        sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+        first = len(digits) % 3 or 3
+        groups = [digits[:first], *(digits[i : i + 3] for i in range(first, len(digits), 3))]
+        written = sign + "0*" + r"(?:,|\{,\}|\\[,!]|\s)?".join(groups)
+    return re.compile(rf"(?<![\w.\-])(?:{written})(?![\w]|[.,]\d)")

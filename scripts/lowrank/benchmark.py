@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from numbers import Number, Rational, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,25 @@ ID_COLUMNS = ("problem_id", "id")  # taken where the source has one and none is 
 
 
 def text(value: object) -> str | None:
-    """A cell as text: numbers without a trailing .0, text as it is; None for an empty cell."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """A cell as text: numbers without a trailing .0, text as it is, a list of one value as that
+    value; None for an empty cell. ValueError for anything else, saying what it is."""
+    if hasattr(value, "__array__"):  # numpy's arrays and numbers
+        value = (
+            value.tolist() if value.ndim else value.item() if value.dtype.kind in "OUiu" else value
+        )
+    if isinstance(value, (list, tuple)):
+        if len(value) > 1:
+            raise ValueError(f"a list of {len(value)} values, {value!s:.60}; one is needed")
+        return text(value[0]) if value else None
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if not isinstance(value, (str, Number, bool)):
+        raise ValueError(f"a {type(value).__name__}, {value!s:.60}; text or a number is needed")
+    if isinstance(value, Real) and not isinstance(value, (int, Rational)):
+        if math.isnan(value):
+            return None
+        if float(value).is_integer():
+            return str(int(value))
     return str(value)
 
 
@@ -49,14 +64,15 @@ def uniform(
         raise InputError(f"{where}: has no rows")
     id_column = id_column or next((name for name in ID_COLUMNS if name in source.columns), None)
     if id_column:
-        ids = [text(value) for value in source[id_column].tolist()]
+        rows = [f"in row {row}" for row in range(len(source))]
+        ids = _texts(source[id_column], rows, where)
     else:
         ids = [f"{row:04d}" for row in range(len(source))]
     table = pandas.DataFrame(
         {
             "problem_id": ids,
-            "problem": [text(value) for value in source[problem_column].tolist()],
-            "answer": [text(value) for value in source[answer_column].tolist()],
+            "problem": _texts(source[problem_column], ids, where),
+            "answer": _texts(source[answer_column], ids, where),
         },
         dtype=object,
     )
@@ -71,6 +87,16 @@ def uniform(
             "name another id column"
         )
     return table
+
+
+def _texts(cells: "pandas.Series", ids: list[str | None], where: str) -> list[str | None]:
+    found = []
+    for cell, name in zip(cells.tolist(), ids, strict=True):
+        try:
+            found.append(text(cell))
+        except ValueError as error:
+            raise InputError(f"{where}: {cells.name} of problem {name} is {error}") from None
+    return found
 
 
 def write_benchmark(
