@@ -25,7 +25,7 @@ from lowrank.writing import tidy
 LONGEST_ANSWER = 2000  # characters that are still read
 DEEPEST_ANSWER = 100  # and nested braces
 
-_VARIABLE = r"(?:[A-Za-z]|\\[A-Za-z]+)(?:_(?:\{\w+\}|\w))?'?(?:\([a-z]\))?"
+_VARIABLE = r"(?:[a-z]|\\[a-z]+)(?:_(?:\{\w+\}|\w))?'?(?:\([a-z]\))?"
 _VARIABLES = re.compile(rf"\(?{_VARIABLE}(?:[+\-,]{_VARIABLE})*\)?")
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|neq|equiv)(?![A-Za-z])")
 _COMMAS = re.compile(
@@ -78,11 +78,12 @@ def body(text: str, gold: Gold | None) -> str:
     if not name or gold is None or name == gold.name:
         return value
     # x = 5 for y = 5, and y = 5 - x for x + y = 5, are compared as they stand.
-    return text if is_variable(gold.name) or gold.relates else value
+    between = is_variable(gold.name) and is_variable(name)
+    return text if between or gold.relates else value
 
 
 def is_variable(name: str) -> bool:
-    r"""Whether a name is a variable, or several: x, f(x), x+y, (x,y), and not AB or \text{Area}."""
+    r"""Whether a name is a variable, or several: x, f(x), x+y, (x,y), and not N or \text{Area}."""
     return _VARIABLES.fullmatch(name) is not None
 
 
@@ -124,7 +125,7 @@ def beside(form: Form, gold: Form) -> Form:
         return gold if alike(form, Number(gold[1] / 100)) else ("percent", form.value)
     if kind(form) == "percent" and isinstance(gold, Number):
         for value in (form[1], form[1] / 100):  # 28% may be meant as 28 or as 0.28
-            if alike(gold, Number(value)):
+            if (value >= 1 or value != form[1]) and alike(gold, Number(value)):
                 return gold
     if kind(gold) == "solutions" and kind(form) in ("interval", "union"):
         return "solutions", gold[1], form
