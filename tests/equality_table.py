@@ -4,6 +4,7 @@ r"""Values and their writings: all writings in a row are one value, and no two r
 others; neighbours that are easily confused stand next to each other.
 """
 
+# fmt: off
 WHOLE = [
     [
         *["25", "025", "+25", "25.", "25,", "25.0", " 25 ", "$25$", r"\(25\)", "**25**", "{{25}}"],
@@ -30,7 +31,8 @@ WHOLE = [
 ]
 
 VALUES = [
-    ["1/2", r"\frac12", r"\frac{1}{2}", r"\dfrac 1 2", "0.5", ".5", "\u00bd", r"\tfrac{2}{4}", "x=.5"],
+    ["1/2", r"\frac12", r"\frac{1}{2}", r"\dfrac 1 2", "0.5", ".5", "\u00bd", r"\tfrac{2}{4}",
+     "x=.5"],
     ["3/2", "1 1/2", r"1\frac12", r"1 \frac{1}{2}", "1.5", "1\u00bd", r"\frac{3}{2}", "1\\,1/2"],
     ["-3/2", "-1 1/2", r"-1\frac{1}{2}", r"-\frac32", r"\frac{-3}{2}", "\u20131.5"],
     ["11/2", r"\frac{11}2", "5.5", "5 1/2"],
@@ -48,13 +50,15 @@ VALUES = [
     [r"\frac{\pi}{4}", r"\frac\pi4", r"\pi/4", "\u03c0/4", r"\frac{1}{4}\pi", r"0.25\pi"],
     [r"\pi", "\u03c0", r"{\pi}", r"\pi\,"],
     [r"3.1416"],
-    [r"2\sqrt{3}", r"2\sqrt3", "2\u221a3", r"\sqrt{12}", r"2 \, \sqrt{3}", "\u221a12", r"2 \cdot 3^{1/2}"],
+    [r"2\sqrt{3}", r"2\sqrt3", "2\u221a3", r"\sqrt{12}", r"2 \, \sqrt{3}", "\u221a12",
+     r"2 \cdot 3^{1/2}"],
     [r"2\sqrt{2}", r"\sqrt8", "2^{3/2}", r"\frac{4}{\sqrt{2}}"],
     [r"\sqrt[3]{2}", "2^{1/3}", r"\sqrt[3]2"],
     ["x^2", "x\u00b2", "x^{2}", r"x \cdot x", r"\mathbf{x}^2"],
     ["x^3", "x\u00b3", "x^2x"],
     ["2x", "x2", r"2 \cdot x", "x+x", r"2\,x"],
-    ["6-5i", "6-5 i", r"6-5\,i", r"6 - 5\cdot i", "-5i+6", "6\u20135i", r"6-5\mathrm{i}", "z = 6-5i"],
+    ["6-5i", "6-5 i", r"6-5\,i", r"6 - 5\cdot i", "-5i+6", "6\u20135i", r"6-5\mathrm{i}",
+     "z = 6-5i"],
     ["6+5i", r"6+5\,i", "5i+6"],
     [r"1+274i", r"1+274\cdot i", r"1 + 274 i"],
     [r"2i\pi", r"2\pi i", r"2 i \pi", r"2\pi\cdot i", r"i 2\pi"],
@@ -62,9 +66,11 @@ VALUES = [
     [r"1\pm\sqrt{5}", "1\u00b1\u221a5", r"1+\sqrt5, 1-\sqrt5", r"x = 1 \pm \sqrt{5}"],
     ["3,5,7", "3, 5, 7", r"3, 5, \text{ and } 7", "3, 5 and 7", "3; 5; 7", r"\{7, 5, 3\}", "7,5,3"],
     ["3,5", "3 and 5", r"3 \text{ or } 5", r"3,\text{ or }5", r"\{3,5\}", r"x=3 \text{ or } x=5"],
-    ["3,7", r"3\text{ and }7", "x = 3, 7", "x=3, x=7", "3, or 7", r"x \in \{3, 7\}", r"\{ 7,\; 3 \}"],
+    ["3,7", r"3\text{ and }7", "x = 3, 7", "x=3, x=7", "3, or 7", r"x \in \{3, 7\}",
+     r"\{ 7,\; 3 \}"],
     ["1,2", r"x=1 \text{ or } x=2", "1 or 2", r"x = 1 \text{ or } 2", "1;2", r"1,\ 2"],
-    ["(1,2)", r"\left(1, 2\right)", "(1, 2)", "(x,y)=(1,2)", r"(1,\,2)", "(1.0, 2)", "\uff081\uff0c2\uff09"],
+    ["(1,2)", r"\left(1, 2\right)", "(1, 2)", "(x,y)=(1,2)", r"(1,\,2)", "(1.0, 2)",
+     "\uff081\uff0c2\uff09"],
     ["(2,1)", r"( 2,\; 1 )", "(x, y) = (2, 1)"],
     ["[1,2]", r"\left[1,2\right]", r"1 \le x \le 2", "x \u2208 [1,2]", r"1\leq x\leq 2"],
     ["(1,2]", r"1 < x \le 2", r"x \in (1, 2]"],
@@ -101,7 +107,8 @@ VALUES = [
 
 # What a writing leaves out is read as the gold has it: gold, right answers, wrong answers.
 BESIDE = [
-    ("4343_6", ["4343", "4343_{6}", r"4343_{\text{six}}", r"4343 \text{ (base 6)}"], ["4343_7", "4344"]),
+    ("4343_6", ["4343", "4343_{6}", r"4343_{\text{six}}", r"4343 \text{ (base 6)}"], ["4343_7",
+     "4344"]),
     ("100", ["100_{10}", "x=100"], ["100_2", "4_{10}"]),
     ("1A3_{16}", [r"\text{1A3}_{16}", "1A3", "1a3_{16}"], ["1A3_{15}", "419", "1B3_{16}"]),
     (r"28\%", ["28", "0.28", r"28 \text{ percent}", "28%", "28 percent"], [r"27\%", "2.8"]),

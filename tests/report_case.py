@@ -201,7 +201,7 @@ def _make_pool(
                     "problem_id": problem.problem_id, "sample": sample, "seed": sample,
                     "prompt_tokens": 5, "completion": f"{trace} \\boxed{{{answer}}}",
                     "completion_tokens": 9, "finish_reason": "stop", "answer": answer,
-                    "correct": right, "extracted": answer, "unjudged": None,
+                    "correct": right, "extracted": answer, "unjudged": None, "overlooked": False,
                 }
             )  # fmt: skip
     table = pd.DataFrame(rows)
@@ -209,7 +209,7 @@ def _make_pool(
     for part in range(1, parts + 1):
         path = folder / f"samples/{benchmark}/{model}/{part}-of-{parts}"
         here = table[table["sample"] % parts == part - 1]
-        made = here.drop(columns=["answer", "correct", "extracted", "unjudged"])
+        made = here.drop(columns=["answer", "correct", "extracted", "unjudged", "overlooked"])
         write_table(path.with_suffix(".parquet"), made)
         write_json(path.with_suffix(".json"), _record(experiment, benchmark, model, len(made)))
     grades = table.drop(columns=["completion", "seed", "prompt_tokens"])

@@ -45,7 +45,7 @@ def graded() -> pandas.DataFrame:
     ("heading", "columns"),
     [
         ("samples", sampling.COLUMNS),
-        ("grades", graded().columns[:6]),
+        ("grades", graded().columns[:7]),
         ("metrics", metrics.COLUMNS),
         ("comparisons", ["benchmark", *comparisons.COLUMNS]),
         ("spectrum", delta_tables.COLUMNS["spectrum"]),

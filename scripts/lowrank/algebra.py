@@ -18,7 +18,7 @@ from typing import Any
 import mpmath
 import sympy
 
-from lowrank.forms import Form, UnreadableError, ordered
+from lowrank.forms import OTHER, Form, UnreadableError, ordered
 from lowrank.numerals import LONG_DECIMAL, Number
 
 DIGITS = 40  # of an irrational number
@@ -27,7 +27,7 @@ PLACES = 4  # at which what has symbols is evaluated: all positive, all negative
 
 _CONNECTIVE = re.compile(
     r"[\s,;]*(?:\\text\s?\{[\s,]*(?:or|and)[\s,]*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])"
-    r"|\\(?:lor|land|vee|wedge)(?![A-Za-z])|;)[\s,;]*"
+    r"|\\(?:lor|land|vee|wedge)(?![A-Za-z])|\\&|;)[\s,;]*"
 )
 _OR = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|\\lor|\\vee|\\cup")
 _SCALED = re.compile(
@@ -43,12 +43,19 @@ _MIXED = re.compile(
 def form(answer: str) -> Form:
     """The form of a tidy answer; UnreadableError where math-verify makes nothing of it.
 
-    ("other", type) stands for what it reads and this module has no form for.
+    OTHER stands for what it reads and this module has no form for.
     """
     whole = parse(answer)
     if isinstance(whole, sympy.FiniteSet) and _relations(whole.args):
-        return _several(list(whole.args), union=bool(_OR.search(answer)))
-    return _form(whole)
+        found = _several(list(whole.args), union=bool(_OR.search(answer)))
+    else:
+        found = _form(whole)
+    return found if _known(found) else OTHER
+
+
+def _known(form: Form) -> bool:
+    """Whether no part of it is without a form."""
+    return not isinstance(form, tuple) or (form != OTHER and all(map(_known, form)))
 
 
 def parse(answer: str) -> Any:
@@ -113,7 +120,7 @@ def _form(whole: Any) -> Form:
             return "truth", bool(whole)
         case sympy.Expr():
             return _expression(whole)
-    return "other", type(whole).__name__
+    return OTHER
 
 
 def _set(parts: list[Form]) -> Form:
@@ -130,7 +137,7 @@ def _set_form(whole: sympy.Set) -> Form:
     done = whole.doit() if not isinstance(whole, sympy.Complement) else _complement(whole)
     if isinstance(done, (sympy.Interval, sympy.FiniteSet, sympy.Union)):
         return _form(done)
-    return "other", str(whole)
+    return OTHER
 
 
 def _complement(whole: sympy.Complement) -> sympy.Set:
@@ -152,7 +159,7 @@ def _expression(whole: sympy.Expr) -> Form:
     exact = _named_functions(exact)
     values = [_value(exact, place) for place in range(PLACES if _symbols(exact) else 1)]
     if None in values:
-        return "other", type(whole).__name__
+        return OTHER
     keys = [_key(value) for value in values]
     return ("expression", *keys) if len(set(keys)) > 1 else _constant(values[0])
 
@@ -195,7 +202,7 @@ def _relation(whole: sympy.core.relational.Relational) -> Form:
     exact = _named_functions(_exact(difference))
     values = [_value(exact, place) for place in range(PLACES)]
     if None in values:
-        return "other", type(whole).__name__
+        return OTHER
     with mpmath.workdps(DIGITS + 20):
         scale = values[0] if kind in ("Equality", "Unequality") else abs(values[0])
         if not scale:
@@ -233,14 +240,16 @@ def _solutions(parts: list, union: bool) -> Form | None:
     common = sympy.Intersection(*sets)
     found = sympy.Union(*sets) if union or common is sympy.S.EmptySet else common
     inside = _form(found)
-    return ("solutions", str(variable), inside) if inside[0] != "other" else None
+    return ("solutions", str(variable), inside) if _known(inside) else None
 
 
 # --- values at fixed points -------------------------------------------------------------------
 
 
 def _named_functions(expression: sympy.Expr) -> sympy.Expr:
-    """f(x) as a symbol of its own."""
+    """f(x) as a symbol of its own; as it is where x is bound, as in a sum over f(x)."""
+    if expression.has(sympy.Sum, sympy.Product, sympy.Integral, sympy.Derivative, sympy.Limit):
+        return expression
     applied = expression.atoms(sympy.core.function.AppliedUndef)
     return expression.xreplace({part: sympy.Symbol(str(part)) for part in applied})
 

@@ -132,18 +132,24 @@ def overlooked(text: str | None, gold: str) -> bool:
     or its tidy form is written. A short gold is found by accident, so this bounds from above what
     extraction lost.
     """
-    return bool(text) and _gold_pattern(gold).search(text) is not None
+    if not text:
+        return False
+    end, pattern = _gold_pattern(gold)
+    return end in text and pattern.search(text) is not None
 
 
 @lru_cache(maxsize=10_000)
-def _gold_pattern(gold: str) -> re.Pattern:
+def _gold_pattern(gold: str) -> tuple[str, re.Pattern]:
+    """What a text must hold to hold the gold at all (quick to see), and the expression for it."""
     whole = integer(gold, equation=True)
     if whole is None:
+        end = ""
         spellings = sorted({gold.strip(), tidy(gold)}, key=len, reverse=True)
         written = "|".join(r"\s?".join(map(re.escape, spelling.split())) for spelling in spellings)
     else:
         sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+        end = digits[-3:]
         first = len(digits) % 3 or 3
         groups = [digits[:first], *(digits[i : i + 3] for i in range(first, len(digits), 3))]
         written = sign + "0*" + r"(?:,|\{,\}|\\[,!]|\s)?".join(groups)
-    return re.compile(rf"(?<![\w.\-])(?:{written})(?![\w]|[.,]\d)")
+    return end, re.compile(rf"(?<![\w.\-])(?:{written})(?!\w|[.,]\d)")

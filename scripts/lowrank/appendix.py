@@ -204,12 +204,14 @@ def _pools(found: Evidence) -> dict[str, Any]:
                 found.label(model), benchmark, f"{total:,}",
                 f"{counts['completion_tokens'] / total:,.0f}", percent(counts["truncated"] / total),
                 percent(counts["empty"] / total), percent(grades["answer"].isna().mean()),
-                str(unjudged), engine["dtype"], engine["compute_dtype"],
+                str(int(grades["overlooked"].sum())), str(unjudged),
+                engine["dtype"], engine["compute_dtype"],
                 " + ".join(hashed[:12] for hashed in served if hashed),
             )
         )  # fmt: skip
     heads = ["model", "benchmark", "completions", "mean tokens", "cut off", "empty", "no answer",
-             "not judged", "served as", "computed in", "SHA-256 of what was served"]  # fmt: skip
+             "though right in the text", "not judged",
+             "served as", "computed in", "SHA-256 of what was served"]  # fmt: skip
     return grid(heads, rows, caption="Pools")
 
 

@@ -1,13 +1,12 @@
 """Problem sets in one form: problem_id, problem, answer, all text."""
 
-import math
 import tempfile
-from numbers import Number, Rational, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowrank.claims import check_output
 from lowrank.errors import InputError
+from lowrank.files import cell_text as text
 from lowrank.files import read_table, write_table
 from lowrank.places import locate
 
@@ -15,29 +14,6 @@ if TYPE_CHECKING:
     import pandas
 
 ID_COLUMNS = ("problem_id", "id")  # taken where the source has one and none is named
-
-
-def text(value: object) -> str | None:
-    """A cell as text: numbers without a trailing .0, text as it is, a list of one value as that
-    value; None for an empty cell. ValueError for anything else, saying what it is."""
-    if hasattr(value, "__array__"):  # numpy's arrays and numbers
-        value = (
-            value.tolist() if value.ndim else value.item() if value.dtype.kind in "OUiu" else value
-        )
-    if isinstance(value, (list, tuple)):
-        if len(value) > 1:
-            raise ValueError(f"a list of {len(value)} values, {value!s:.60}; one is needed")
-        return text(value[0]) if value else None
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    if not isinstance(value, (str, Number, bool)):
-        raise ValueError(f"a {type(value).__name__}, {value!s:.60}; text or a number is needed")
-    if isinstance(value, Real) and not isinstance(value, (int, Rational)):
-        if math.isnan(value):
-            return None
-        if float(value).is_integer():
-            return str(int(value))
-    return str(value)
 
 
 def uniform(

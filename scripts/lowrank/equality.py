@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import TypeVar
 
 from lowrank.errors import InputError
-from lowrank.forms import Form, alike, kind, numbers, ordered
+from lowrank.forms import OTHER, Form, alike, kind, numbers, ordered
 from lowrank.judges import UNREADABLE, Judges
 from lowrank.numerals import bare, integer
 from lowrank.pools import listed
@@ -143,27 +143,23 @@ def _problem(
             verdicts[text] = (shown(text), None if known else reading.reason)
         else:
             forms[text] = beside(reading.form, gold.form)
-            if alike(gold.form, forms[text]) or (gold.equation and gold.equation == forms[text]):
+            if alike(gold.form, forms[text]) or alike(gold.equation, forms[text]):
                 verdicts[text] = (None, None)
-    # What has no form of its own is math-verify's to compare, the gold first.
-    texts = [gold.spelling, *sorted(text for text in forms if text not in verdicts)]
-    same = _by_math_verify({gold.spelling: gold.form} | forms, texts, name, judges)
-    right = {text for text in texts[1:] if same.get(text) == gold.spelling}
-    verdicts |= dict.fromkeys(right, (None, None))
+    # What has no form is math-verify's to compare.
+    formless = sorted(text for text, form in forms.items() if form == OTHER)
+    if gold.form == OTHER:
+        found = judges.ask([("same", gold.spelling, text) for text in formless])
+        alike_gold = [text for text, same in zip(formless, found, strict=True) if same.value]
+        verdicts |= dict.fromkeys(alike_gold, (None, None))
     wrong = {text: form for text, form in forms.items() if text not in verdicts}
-    named = voting_classes(wrong, same)
+    first = _by_math_verify([text for text in formless if text in wrong], name, judges)
+    named = voting_classes(wrong, first)
     return verdicts | {text: (named[text], None) for text in wrong}
 
 
-def _by_math_verify(
-    forms: Mapping[str, Form], texts: Sequence[str], name: str, judges: Judges
-) -> dict[str, str]:
-    """answer without a form of its own -> the first one that it is the same as."""
-    kinds: dict[Form, list[str]] = {}
-    for text in texts:
-        if kind(forms[text]) == "other":
-            kinds.setdefault(forms[text], []).append(text)
-    pairs = [pair for members in kinds.values() for pair in combinations(members, 2)]
+def _by_math_verify(texts: Sequence[str], name: str, judges: Judges) -> dict[str, str]:
+    """answer without a form -> the first of them that it is the same as."""
+    pairs = list(combinations(texts, 2))
     if len(pairs) > COMPARISONS:
         print(
             f"problem {name}: {len(pairs)} pairs of answers of unusual kinds; {COMPARISONS} are "
@@ -171,10 +167,10 @@ def _by_math_verify(
             file=sys.stderr,
         )
     verdicts = judges.ask([("same", *pair) for pair in pairs[:COMPARISONS]])
-    first = {text: text for members in kinds.values() for text in members}
+    first = {text: text for text in texts}
     for (one, other), verdict in zip(pairs, verdicts, strict=False):
         if verdict.value:
-            old, new = first[other], first[one]
+            new, old = sorted((first[one], first[other]))
             first = {text: new if kept == old else kept for text, kept in first.items()}
     return first
 
@@ -182,19 +178,17 @@ def _by_math_verify(
 # --- voting -----------------------------------------------------------------------------------
 
 
-def voting_classes(forms: Mapping[str, Form], same: Mapping[str, str] = {}) -> dict[str, str]:
+def voting_classes(forms: Mapping[str, Form], first: Mapping[str, str]) -> dict[str, str]:
     """answer -> voting class: one name for all writings of one answer.
 
-    forms: of the wrong answers of a problem. same: for answers without a form of their own, the
-    one that they are the same as. Long decimals join what they round (`forms.alike`), an exact
-    value if there is one. A class is named by an integer if it holds one, else by its shortest,
-    then alphabetically first member.
+    forms: of the wrong answers of a problem. first: see `_by_math_verify`. Long decimals join what
+    they round (`forms.alike`), an exact value if there is one. A class is named by an integer if
+    it holds one, else by its shortest, then alphabetically first member.
     """
     groups: dict[Form, list[str]] = {}
     for text in sorted(forms):
-        groups.setdefault((forms[text], same[text]) if text in same else forms[text], []).append(
-            text
-        )
+        form = (*OTHER, first[text]) if text in first else forms[text]
+        groups.setdefault(form, []).append(text)
     names: dict[str, str] = {}
     for classes in _merged(groups, forms):
         members = [text for form in classes for text in groups[form]]

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from numbers import Integral, Number, Real
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,26 @@ def read_table(path: str | Path) -> "pandas.DataFrame":  # noqa: F821
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from None
     raise InputError(f"{path}: tables are .parquet, .csv, .json or .jsonl, not {path.suffix!r}")
+
+
+def cell_text(value: object) -> str | None:
+    """A cell as text: numbers without a trailing .0, text as it is, a list of one value as that
+    value; None for an empty cell. ValueError for anything else, saying what it is."""
+    if hasattr(value, "tolist") and getattr(value, "shape", ()):  # a numpy array
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        if len(value) > 1:
+            raise ValueError(f"a list of {len(value)} values, {value!s:.60}; one is needed")
+        return cell_text(value[0]) if value else None
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if not isinstance(value, str | Number):
+        raise ValueError(f"a {type(value).__name__}, {value!s:.60}; text or a number is needed")
+    if not isinstance(value, str) and value != value:  # nan
+        return None
+    if isinstance(value, Real) and not isinstance(value, Integral) and value % 1 == 0:
+        return str(int(value))
+    return str(value)
 
 
 def sha256(path: str | Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from lowrank.numerals import Number
 
 Form = Any
+OTHER: Form = ("other",)  # of what has no form: like nothing, not even itself
 
 
 class UnreadableError(Exception):
@@ -57,6 +58,8 @@ def alike(first: Form, second: Form) -> bool:
     0.333333 is 1/3 and 1.414214 the root of 2: the difference is at most half a unit in the sixth
     decimal, below 0.1 in the sixth significant digit. 0.33333 is itself and no other.
     """
+    if OTHER in (first, second):
+        return False
     if isinstance(first, Number) and isinstance(second, Number):
         return first == second or ((first.rounded or second.rounded) and _close(first, second))
     if isinstance(first, tuple) and isinstance(second, tuple):

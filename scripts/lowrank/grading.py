@@ -1,13 +1,14 @@
 """Completions to grades: the answer each gives, its voting class, and whether it is right."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lowrank.answers import RULES, extract, overlooked
-from lowrank.benchmark import text as cell_text
 from lowrank.equality import judge_any, judge_integers, shown
 from lowrank.errors import InputError
+from lowrank.files import cell_text, read_table, write_table
 from lowrank.judges import Judges
 from lowrank.pools import complete_pool, listed, need_columns, problem_name
 
@@ -94,11 +95,7 @@ def grade_files(
     samples: Sequence[str], problems: str, output: str, **options: str | float | None
 ) -> None:
     """`grade` from files (shards of one pool) to a file; says on stderr what was found."""
-    import sys
-
     import pandas
-
-    from lowrank.files import read_table, write_table
 
     pool = pandas.concat([read_table(path) for path in samples], ignore_index=True)
     grades = grade(pool, read_table(problems), **options)

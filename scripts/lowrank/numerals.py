@@ -12,6 +12,7 @@ from fractions import Fraction
 from lowrank.writing import tidy
 
 LONGEST_NUMBER = 400  # characters a number may have, marks and units included
+LAYERS = 12  # of groups, units and currencies that come off a number
 LARGEST_EXPONENT = 4000  # of ten, in 1e3 and 5 \times 10^{3}
 LONG_DECIMAL = 6  # significant digits from which a decimal may stand for a value that it rounds
 
@@ -26,7 +27,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Digits:
-    """A whole number in a base other than ten: the digits as written, in capitals."""
+    """A whole number with its base: the digits as written, letters in capitals."""
 
     digits: str
     base: int
@@ -47,7 +48,7 @@ _NOT_A_UNIT = re.compile(
 _EXPONENT = r"(?:\^\{?[23]\}?)?"
 _SUFFIX = re.compile(
     rf"\s?(?:(?P<text>\\text\s?\{{(?P<words>[^{{}}]*)\}}){_EXPONENT}|(?<![A-Za-z\\])(?P<unit>"
-    rf"{_UNIT_WORDS}){_EXPONENT}|\^\{{?\\circ\}}?|\\\$|\.|\\\\?)\s?$"
+    rf"{_UNIT_WORDS}){_EXPONENT}|\^\{{?\\circ\}}?[CF]?|\\\$|\.+|\\\\?)\s?$"
 )
 # A currency; the letter of a choice; "answer: ", "The area is ".
 _PREFIX = re.compile(
@@ -64,7 +65,7 @@ _WRAPPER = re.compile(
 def undressed(answer: str) -> Iterator[str]:
     """An answer, tidy, then what is left of it as groups, units and currencies come off."""
     text = answer
-    while True:
+    for _ in range(LAYERS):
         before = text
         text = tidy(text)
         yield text
@@ -155,10 +156,8 @@ _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 
 _BASES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 _BASES = {word: base for base, word in enumerate(_BASES.split(), 2)} | {"sixteen": 16}
 _BASE = re.compile(
-    r"\(?\s?(?:\\text\s?\{)?(?P<digits>[0-9A-Za-z ]+?)\}?\s?\)?\s?"
-    r"(?:_\s?\{?|\s\(?|\\text\s?\{\s?\(?)"
-    r"(?P<word>base\s?|\\text\s?\{\s?base\s?\}\s?)?(?:\\text\s?\{\s?)?"
-    rf"(?P<base>\d{{1,2}}|{'|'.join(sorted(_BASES, key=len, reverse=True))})[\s}})]*"
+    r"\s*(?P<digits>[0-9A-Za-z]+(?: [0-9A-Za-z]+)*?)\s*(?:_\s*(?:base\s)?|\s(?:in )?base\s)\s*"
+    rf"(?P<base>\d{{1,2}}|{'|'.join(sorted(_BASES, key=len, reverse=True))})\s*"
 )
 
 
@@ -189,7 +188,12 @@ def number(answer: str) -> Number | None:
     whole = integer(answer)
     if whole is not None:
         return Number(Fraction(int(whole))) if len(whole) <= LONGEST_NUMBER else None
-    return next(filter(None, map(_number, _forms(answer, equation=False))), None)
+    for text in _forms(answer, equation=False):
+        scale = _SCALE.search(text)
+        if found := _number(text[: scale.start()].strip() if scale else text):
+            size = 10 ** _SCALES[scale[1]] if scale else 1
+            return Number(found.value * size, found.rounded)
+    return None
 
 
 def percentage(answer: str) -> Fraction | None:
@@ -201,16 +205,16 @@ def percentage(answer: str) -> Fraction | None:
 
 
 def based(answer: str) -> Digits | None:
-    r"""A whole number with its base, other than ten: 4343_6, 1A_{16}, 11 \text{ (base two)}."""
+    r"""A whole number with its base: 4343_6, 1A_{16}, 11_{\text{two}}, 11 \text{ (base 2)}."""
     if len(answer) > LONGEST_NUMBER:
         return None
-    found = _BASE.fullmatch(tidy(answer))
-    if not found or ("_" not in answer and not found["word"]):
+    plain = re.sub(r"\\text(?![A-Za-z])|\\ |[{}()]", " ", tidy(answer))
+    found = _BASE.fullmatch(re.sub(r"\s+", " ", plain))
+    if not found:
         return None
-    if found["digits"].strip().isalpha() and not re.search("[A-Z]{2}", found["digits"]):
+    if found["digits"].isalpha() and not re.search("[A-Z]{2}", found["digits"]):
         return None  # the variable a_{12}
-    base = int(_BASES.get(found["base"], found["base"]))
-    return digits_in_base(found["digits"], base) if base != 10 else None
+    return digits_in_base(found["digits"], int(_BASES.get(found["base"], found["base"])))
 
 
 def digits_in_base(text: str, base: int) -> Digits | None:
@@ -222,12 +226,11 @@ def digits_in_base(text: str, base: int) -> Digits | None:
 
 
 def _number(text: str) -> Number | None:
-    """`number` of an undressed text that is no integer."""
-    if scale := _SCALE.search(text):
-        found = number(text[: scale.start()])
-        return found and Number(found.value * 10 ** _SCALES[scale[1]], found.rounded)
+    """`number` of an undressed text without a word for its size."""
     value, rounded = None, False
-    if found := _DECIMAL.fullmatch(text):
+    if found := _INTEGER.fullmatch(text):
+        value = Fraction(int(re.sub(r"\D", "", found["digits"])))
+    elif found := _DECIMAL.fullmatch(text):
         digits = re.sub(r"\D", "", found["digits"]) + found["decimals"]
         value = Fraction(int(digits), 10 ** len(found["decimals"]))
         rounded = len(digits.lstrip("0")) >= LONG_DECIMAL
@@ -240,7 +243,7 @@ def _number(text: str) -> Number | None:
         fixed, period = found["fixed"], found["period"]
         value = Fraction(int(found["whole"] + fixed or "0"))
         value = (value + Fraction(int(period), 10 ** len(period) - 1)) / 10 ** len(fixed)
-    elif (found := _SCIENTIFIC.fullmatch(text)) and (small := number(found["number"])):
+    elif (found := _SCIENTIFIC.fullmatch(text)) and (small := _number(found["number"])):
         power = int(found["power"].replace(" ", ""))
         if abs(power) > LARGEST_EXPONENT:
             return None

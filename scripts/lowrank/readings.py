@@ -7,6 +7,7 @@ problem's answers are, equality among them is symmetric and transitive.
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from lowrank.forms import Form, alike, kind
 from lowrank.numerals import (
@@ -29,7 +30,7 @@ _VARIABLE = r"(?:[a-z]|\\[a-z]+)(?:_(?:\{\w+\}|\w))?'?(?:\([a-z]\))?"
 _VARIABLES = re.compile(rf"\(?{_VARIABLE}(?:[+\-,]{_VARIABLE})*\)?")
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|neq|equiv)(?![A-Za-z])")
 _COMMAS = re.compile(
-    r"\s*(?:[,;]|\\text\s?\{[\s,]*(?:or|and)[\s,]*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))[\s,;]*"
+    r"\s*(?:[,;]|\\&|\\text\s?\{[\s,]*(?:or|and)[\s,]*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))[\s,;]*"
 )
 
 
@@ -95,9 +96,14 @@ def stated(text: str) -> tuple[str, str]:
     parts = [named(part) for part in _COMMAS.split(text)]
     if len(parts) == 1:
         return name, value.rpartition("=")[2].strip()  # x = 2a = 6
-    if all(part[0] in (name, "") and "=" not in part[1] for part in parts):
+    name = _without_index(name)  # x_1 = 1, x_2 = 2
+    if all(_without_index(part[0]) in (name, "") and "=" not in part[1] for part in parts):
         return name, ", ".join(part[1] for part in parts)
     return "", text
+
+
+def _without_index(name: str) -> str:
+    return re.sub(r"_(?:\{\w+\}|\w)$", "", name)
 
 
 def by_sight(text: str, gold: Form = None) -> Form | None:
@@ -105,6 +111,9 @@ def by_sight(text: str, gold: Form = None) -> Form | None:
 
     gold: the gold's form, None for the gold itself.
     """
+    if digits := based(text):
+        ten = digits.base == 10 and not isinstance(gold, Digits)
+        return Number(Fraction(int(digits.digits))) if ten else digits
     whole = integer(text)
     if whole is not None:
         inside = digits_in_base(whole, gold.base) if isinstance(gold, Digits) else None
@@ -116,7 +125,7 @@ def by_sight(text: str, gold: Form = None) -> Form | None:
     if (share := percentage(text)) is not None:
         return "percent", share
     spoken = words(text)
-    return based(text) or number(text) or (("words", spoken) if spoken else None)
+    return number(text) or (("words", spoken) if spoken else None)
 
 
 def beside(form: Form, gold: Form) -> Form:

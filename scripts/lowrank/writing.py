@@ -6,6 +6,7 @@ is gone, or is written as plain LaTeX writes it. Nothing is evaluated.
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # --- Unicode signs as LaTeX -------------------------------------------------------------------
 
@@ -95,6 +96,7 @@ _COMMANDS = {
     **{"ne": r"\neq", "varnothing": r"\emptyset", "lbrace": r"\{", "rbrace": r"\}"},
     **{"lt": "<", "gt": ">", "lbrack": "[", "rbrack": "]", "degree": r"^{\circ}"},
     **{"colon": ":", "textdollar": r"\$", "dollar": r"\$", "infin": r"\infty", "*": " "},
+    **{"imath": "i"},
 }
 _WIDE = re.compile(  # but not between digits, where it could be a mark or part two numbers
     r"(?<!\d)\\hspace\*?\{[^{}]{0,40}\}|\\hspace\*?\{[^{}]{0,40}\}(?!\s*\d)"
@@ -104,13 +106,15 @@ _THIN = re.compile(r",(?:\\[!,]\s?){1,3}|\\!\s?")
 _FONT_WORD = re.compile(r"\\math(?:bf|sf|tt|it)\s*\{(\s*[A-Za-z]{2,}[A-Za-z\s]*)\}")
 _ONE_LETTER = re.compile(r"\\text\s*\{([ei])\}")
 _NO_WORDS = re.compile(r"\\text\s*\{([^{}A-Za-z\\]*)\}")
+_POWER = re.compile(r"\^\s?([+-]\s?\d+|\d{2,})")
 _SPACES = re.compile(r"\s+")
 _DELIMITERS = [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")]
-_TAKING = re.compile(r"\\frac(?![A-Za-z])|\\sqrt(?![A-Za-z])\s*(?:\[[^\[\]]*\])?")
+_TAKING = re.compile(r"\\(?:frac|mathbb|sqrt(?:\s*\[[^\[\]]*\])?)(?![A-Za-z])")
 _ARGUMENT = re.compile(r"\s*(\\[A-Za-z]+|[A-Za-z0-9])")
-_TRAILING = re.compile(r"(?:\\\\?(?=\s*$)|[\s,;:]|(?<!\.)\.(?!\S))+$")
+_TRAILING = re.compile(r"(?:[\\\s,;:]|(?<!\.)\.(?!\S))+$")
 
 
+@lru_cache(maxsize=10_000)
 def tidy(answer: str) -> str:
     r"""An answer without what never changes its meaning: outer $..$, \(..\), **..**, braces around
     the whole or doubled, trailing punctuation, spacing commands, fonts and sizes; \frac and \sqrt
@@ -121,7 +125,7 @@ def tidy(answer: str) -> str:
         text = _FONT_WORD.sub(r"\\text{\1}", text)
         text = _WIDE.sub(" ", _THIN.sub(_thin, text))
         text = _COMMAND.sub(_command, text).replace("~", " ")
-        text = _ONE_LETTER.sub(r"\1", text)
+        text = _POWER.sub(r"^{\1}", _ONE_LETTER.sub(r"\1", text))
         text = _braced(_with_arguments(_NO_WORDS.sub(r"{\1}", text)))
         if text.startswith("\\text{") and _closing(text, 5) == len(text) - 1 and "\\" in text[1:]:
             text = text[6:-1]
