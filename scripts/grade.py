@@ -4,9 +4,11 @@ The samples (Parquet or JSONL: problem_id, sample, completion, anything else) ar
 last complete \\boxed{}, \\fbox{}, \\framebox{} or <answer></answer>; what it holds is compared with
 the problem's answer. The grades hold one row a sample: problem_id, sample, answer (the voting
 class: equal answers have equal text, null if there is none), correct, extracted (as written),
-unjudged (why an answer could not be judged, else null), and the other columns of the samples
-(one that is named like one of these as samples_<name>).
-Answers that cannot be judged within the limits are wrong, counted, and named on stderr.
+unjudged (why an answer could not be judged, else null), overlooked (no answer, though the right
+one stands in the text), and the other columns of the samples (one that is named like one of these
+as samples_<name>).
+Answers that cannot be judged within the limits are wrong, counted, and named on stderr. A right
+answer in the problems that cannot be read stops the program before anything is graded.
 """
 
 import argparse

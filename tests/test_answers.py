@@ -2,12 +2,16 @@
 
 import re
 import time
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowrank.answers import extract, integer, tidy
+from lowrank.answers import extract, overlooked
+from lowrank.numerals import Digits, Number, based, integer, number, percentage
+from lowrank.readings import Gold, read
+from lowrank.writing import tidy
 
 
 @pytest.mark.parametrize(
@@ -137,9 +141,67 @@ def test_the_right_side_of_an_equation_is_read_on_request():
         "a_1 + b_{12} = 25",
         "m+n=9+16=25",
         "=25",
+        r"N \equiv 25 \pmod{1000}",
+        r"\text{Area} = 25",
+        "[ABC] = 25",
+        "f(3) = 25",
+        r"x_{10} = 25 \text{ coins}",
+        r"n = 25 \approx 25.2",
     ):
         assert integer(text, equation=True) == "25"
         assert integer(text) is None
+    for text in ("2x = 25", "x^2 = 25", "x = 25, y = 3", "x > 25", "x = 25 or 26", "x+1 = 25"):
+        assert integer(text, equation=True) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        *[("1 1/2", "3/2"), (r"-1\frac12", "-3/2"), ("1\u00bd", "3/2"), (r"11\frac{1}{2}", "23/2")],
+        *[(".5", "1/2"), ("1,234.5", "2469/2"), (r"\frac{-3}{4}", "-3/4"), (r"-\dfrac34", "-3/4")],
+        *[(r"0.\overline{3}", "1/3"), (r"0.1\overline{6}", "1/6"), (r"2.\overline{27}", "25/11")],
+        *[("1e3", "1000"), ("6.72e-05", "21/312500"), (r"6.72\times10^{-5}", "21/312500")],
+        *[(r"5 \text{ million}", "5000000"), ("2.5 million", "2500000"), (r"\$12.50", "25/2")],
+    ],
+)
+def test_numbers_are_read_exactly(answer, value):
+    assert number(answer) == Number(Fraction(value))
+
+
+def test_what_is_no_number_is_none_and_long_decimals_are_marked():
+    for text in ("1/0", "2^{10}", "1 1/0", "x", "1.2.3", "1e99999999", "1, 2", r"\sqrt{4}"):
+        assert number(text) is None
+    assert number("0.333333").rounded
+    assert number("6.66667e-5").rounded
+    assert not number("0.33333").rounded
+    assert percentage(r"28\%") == percentage(r"28 \text{ percent}") == 28
+    assert percentage("28") is None
+
+
+def test_bases_are_read_in_digits_and_words_and_variables_are_none():
+    for text in (
+        "4343_6",
+        "4343_{6}",
+        r"4343_{\text{six}}",
+        r"(4343)_{\mathrm{six}}",
+        "4343\u2086",
+    ):
+        assert based(text) == Digits("4343", 6)
+    assert based(r"4343 \text{ (base 6)}") == based("4343 in base six") == Digits("4343", 6)
+    assert based("1a3_{16}") == based(r"\text{1A3}_{\text{sixteen}}") == Digits("1A3", 16)
+    for text in ("a_1", "a_{12}", "x_2", "4343", "7_6", "12_1", "2 + 11_2", r"\log_2 8"):
+        assert based(text) is None
+
+
+def test_a_gold_in_the_text_is_seen_as_a_word_of_its_own():
+    for text in ("so it is 1025.", "x=1025, done", "about 1,025 of them", r"1{,}025", "01025"):
+        assert overlooked(text, "1025")
+        assert overlooked(text, "1,025")
+    for text in ("11025", "1025.5", "10251", "-1025", "1025,000", "x1025", None, ""):
+        assert not overlooked(text, "1025")
+    assert overlooked(r"hence $\frac12$ or so", r"\frac12")
+    assert overlooked("It is Evelyn", "Evelyn")
+    assert not overlooked("Evelyns", "Evelyn")
 
 
 @given(st.integers(-(10**12), 10**12))
@@ -193,3 +255,28 @@ def test_hostile_integers_take_linear_time():
     ):
         integer(text, equation=True)
     assert time.process_time() - start < 1
+
+
+def test_hostile_writings_are_read_in_bounded_time():
+    parts = [
+        "million ",
+        r"\\",
+        ".",
+        "$",
+        "cm ",
+        r"\frac",
+        r"\text{",
+        "a=1,",
+        "1 ",
+        "=",
+        r"\,.",
+        "{",
+    ]
+    parts += ["base ", "x or ", r"\sqrt{", "^-1", "\u221a(", "|", "(a", "1/2 ", r"\approx ", "_6"]
+    start = time.process_time()
+    for part in parts:
+        text = (part * 2000)[:2000]
+        read(text)
+        read("x=" + text[:1900] + "!", Gold("4343_6", "", Digits("4343", 6)))
+        tidy(text)
+    assert time.process_time() - start < 30

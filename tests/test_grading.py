@@ -196,6 +196,48 @@ def test_only_the_text_after_the_reasoning_is_searched():
     assert grades["answer"].tolist() == ["2", None, None, None]
 
 
+def test_the_log_says_what_was_refused_and_why_nothing_was_found(tmp_path):
+    texts = [r"\boxed{25} 25", r"25 </think> \boxed{3.25}", r"</think> \boxed{2^5}", "</think> 25"]
+    table({"a": texts}).to_parquet(tmp_path / "s.parquet")
+    problems(a="25").to_parquet(tmp_path / "p.parquet")
+    command = [sys.executable, ROOT / "scripts/grade.py", "--samples", tmp_path / "s.parquet"]
+    command += ["--problems", tmp_path / "p.parquet", "--output", tmp_path / "g.parquet"]
+    command += ["--answer-type", "integer", "--reasoning-end", "</think>"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert "4 completions: 0 right, 0 wrong, 2 without an answer, 2 whose answer is not" in said
+    assert "a#1: not of the type: 3.25" in said
+    assert "a#2: not of the type: 2^5" in said
+    assert "3 without an answer hold the right one in their text" in said
+    assert "no `</think>` in 1 of 4 completions" in said
+    grades = pandas.read_parquet(tmp_path / "g.parquet")
+    assert grades["overlooked"].tolist() == [True, True, False, True]
+
+
+def test_golds_are_read_whatever_they_are_stored_as():
+    stored = [6.72e-05, 1e3, 25.0, numpy.int64(7), numpy.array(["9"]), ["1/2"], numpy.float64(0.5)]
+    written = ["0.0000672", "1000", "25", "7", "9", "0.5", r"\frac12"]
+    names = [f"p{i}" for i in range(len(stored))]
+    golds = pandas.DataFrame({"problem_id": names, "answer": pandas.Series(stored, dtype=object)})
+    answers = {name: boxed(text) for name, text in zip(names, written, strict=True)}
+    assert grade(table(answers), golds)["correct"].all()
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ([1, 2], "the answer of problem 'b' is a list of 2 values"),
+        (numpy.array([1.0, 2.0]), "the answer of problem 'b' is a list of 2 values"),
+        ({"value": 1}, "the answer of problem 'b' is a dict"),
+        ([], "problem 'b' has no answer"),
+        (r"\frac{1}{", r"problems b \(not readable as mathematics"),
+    ],
+)
+def test_a_gold_that_cannot_be_read_is_the_golds_fault(gold, said):
+    golds = pandas.DataFrame({"problem_id": ["a", "b"], "answer": pandas.Series(["1", gold])})
+    with pytest.raises(InputError, match=said):
+        grade(table({"a": boxed("1"), "b": boxed("1")}), golds)
+
+
 def test_other_columns_are_carried_along_and_rows_are_put_in_order():
     samples = table({"b": boxed("1", "2"), "a": boxed("3", "4")}, finish_reason="stop")
     grades = grade(samples.iloc[::-1], problems(a=4, b=1.0))
