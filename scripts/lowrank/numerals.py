@@ -115,13 +115,15 @@ def named(text: str) -> tuple[str, str]:
     before, *after = _NEARLY.split(text)
     if after:  # 2\sqrt{3} \approx 3.46 is its exact side, x \approx 3.46 the other
         text = after[0] if re.fullmatch(r"\s*(?:[A-Za-df-hj-z]\s?)?", before) else before
+    text = text.removeprefix("=").strip()
     found = _LEFT_SIDE.match(text)
-    if not found:
-        return "", text.removeprefix("=").strip() if text.startswith("=") else text
-    body = _MODULUS.sub("", text[found.end() :])
+    body = _MODULUS.sub("", text[found.end() :]) if found else text
     while sums := _SUM.match(body):  # 40 + 2 = 42
         body = body[sums.end() :]
-    return re.sub(r"\s", "", found["label"]).strip(","), body.strip()
+    if found:
+        return re.sub(r"\s", "", found["label"]).strip(","), body.strip()
+    # Without a name this is an equation, unless it is all numbers.
+    return "", text if re.search("[A-Za-z]", body) else body.strip()
 
 
 # --- numbers ----------------------------------------------------------------------------------
