@@ -88,6 +88,8 @@ def named(grades: list[str]) -> list[tuple[str, str]]:
 
 def main() -> None:
     options = arguments()
+    if options.repeats < 1:
+        raise InputError(f"--repeats {options.repeats}: at least one draw is needed")
     from lowrank.evaluation import evaluate_files
 
     evaluate_files(
@@ -95,7 +97,7 @@ def main() -> None:
         options.benchmark,
         options.k,
         options.output,
-        repeats=max(1, options.repeats),
+        repeats=options.repeats,
         seed=options.seed,
         references=options.references,
         margin=options.margin,

@@ -84,12 +84,13 @@ def write_benchmark(
     **columns: str | None,
 ) -> None:
     """Write a problem set's uniform table from a local file, or from a dataset at a commit."""
+    named = [column for column in columns.values() if column]
     if path is not None:
         check_output(output, [locate(path)])
-        write_table(output, uniform(read_table(locate(path)), str(path), **columns))
+        write_table(output, uniform(read_table(locate(path), named), str(path), **columns))
         return
     from lowrank.hub import fetch_file
 
     with tempfile.TemporaryDirectory() as folder:
         fetched = fetch_file(repo, revision, file, Path(folder))
-        write_table(output, uniform(read_table(fetched), f"{repo}: {file}", **columns))
+        write_table(output, uniform(read_table(fetched, named), f"{repo}: {file}", **columns))

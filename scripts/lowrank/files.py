@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from numbers import Integral, Number, Real
 from pathlib import Path
@@ -149,29 +149,55 @@ def growing_table(path: str | Path) -> Iterator[Callable[["pandas.DataFrame"], N
             write()
 
 
-def read_table(path: str | Path) -> "pandas.DataFrame":  # noqa: F821
-    """Read a Parquet, CSV, JSON (a list of records) or JSONL table; InputError if it is none."""
+# Columns that are text whatever they look like: 025 is not 25, NA is an answer.
+TEXT = ("problem_id", "id", "problem", "completion", "answer", "extracted", "unjudged")
+
+
+def read_table(path: str | Path, text: Sequence[str] = ()) -> "pandas.DataFrame":  # noqa: F821
+    """Read a Parquet, CSV, JSON (a list of records) or JSONL table; InputError if it is none.
+
+    Only an empty cell of a CSV is missing. `TEXT` columns (and those named) stay text there; in
+    the other formats they stay as stored, integers beside a missing value included.
+    """
     import pandas
 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    text = (*TEXT, *text)
     try:
         match path.suffix:
             case ".parquet":
-                return pandas.read_parquet(path)
+                return _read_parquet(path, text)
             case ".csv":
-                return pandas.read_csv(path)
+                return pandas.read_csv(
+                    path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]
+                )
             case ".json" | ".jsonl":
                 # Through json, not pandas.read_json, which turns "025" into 25 and guesses dates.
-                text = path.read_text(encoding="utf-8")
+                content = path.read_text(encoding="utf-8")
                 # Not splitlines, which also breaks at the rarer line ends that a text may hold.
-                lines = text.split("\n") if path.suffix == ".jsonl" else []
-                rows = [json.loads(line) for line in lines if line.strip()] or json.loads(text)
-                return pandas.DataFrame(rows)
+                lines = content.split("\n") if path.suffix == ".jsonl" else []
+                rows = [json.loads(line) for line in lines if line.strip()] or json.loads(content)
+                # As objects: beside a missing value an integer would become a float.
+                table = pandas.DataFrame(rows, dtype=object)
+                kept = {name: table[name] for name in text if name in table}
+                return table.infer_objects().assign(**kept)
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from None
     raise InputError(f"{path}: tables are .parquet, .csv, .json or .jsonl, not {path.suffix!r}")
+
+
+def _read_parquet(path: Path, text: Sequence[str]) -> "pandas.DataFrame":  # noqa: F821
+    import pyarrow
+    import pyarrow.parquet
+
+    stored = pyarrow.parquet.read_table(path)
+    table = stored.to_pandas()
+    for name in text:
+        if name in stored.column_names and pyarrow.types.is_integer(stored.schema.field(name).type):
+            table[name] = stored.column(name).to_pandas(integer_object_nulls=True)
+    return table
 
 
 def cell_text(value: object) -> str | None:
@@ -191,7 +217,7 @@ def cell_text(value: object) -> str | None:
         return None
     if isinstance(value, Real) and not isinstance(value, Integral) and value % 1 == 0:
         return str(int(value))
-    return str(value)
+    return str(value) or None
 
 
 def sha256(path: str | Path) -> str:

@@ -4,7 +4,7 @@ A short pool, a repeated sample, models with different problems: an error that l
 silent zero.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowrank.errors import InputError
+from lowrank.files import cell_text
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
+
+VERDICTS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,18 @@ class Pool:
 def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
     """The pools of a table of grades, ordered by problem_id; row order does not matter.
 
-    grades: problem_id, sample, answer (null: none), correct.
-    Raises InputError for repeated samples, pools of different size, and an answer that is right in
-    one row and wrong in another.
+    grades: problem_id, sample, answer (null: none), correct (true, false, 0 or 1).
+    Raises InputError for repeated samples, pools of different size, an answer that is right in one
+    row and wrong in another, and for what is no answer and no verdict, with its row.
     """
     need_columns(grades, ("problem_id", "sample", "answer", "correct"), name)
     if not len(grades):
         raise InputError(f"{name} are empty; grade some samples first")
-    table = grades.assign(problem_id=grades["problem_id"].astype(str))
+    table = grades.assign(
+        problem_id=grades["problem_id"].map(problem_name),
+        answer=_cells(grades, "answer", cell_text, name),
+        correct=_cells(grades, "correct", _verdict, name),
+    )
     table = table.sort_values(["problem_id", "sample"], kind="stable")
     twice = table[table.duplicated(["problem_id", "sample"])]
     if len(twice):
@@ -70,19 +77,40 @@ def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
     ]
 
 
-def _pool(problem: str, answers: list, correct: list, name: str) -> Pool:
-    given = [str(a) if a is not None and a == a else None for a in answers]
+def _cells(grades: "DataFrame", column: str, read: Callable, name: str) -> "Series":
+    """A column read cell by cell; InputError names the row of what cannot be."""
+    import pandas
+
+    found = []
+    rows = zip(grades["problem_id"], grades["sample"], grades[column], strict=True)
+    for problem, sample, cell in rows:
+        try:
+            found.append(read(cell))
+        except ValueError as error:
+            where = f"{problem_name(problem)}#{sample}"
+            raise InputError(f"{name}: `{column}` of {where} is {error}") from None
+    return pandas.Series(found, index=grades.index, dtype=object)
+
+
+def _verdict(cell: object) -> bool:
+    verdict = VERDICTS.get(str(cell).strip().lower())
+    if verdict is None:
+        raise ValueError(f"{cell!r}; true, false, 0 or 1 is needed")
+    return verdict
+
+
+def _pool(problem: str, answers: list[str | None], correct: list[bool], name: str) -> Pool:
     verdicts: dict[str, bool] = {}
-    for answer, verdict in zip(given, correct, strict=True):
+    for answer, verdict in zip(answers, correct, strict=True):
         if answer is None and verdict:
             raise InputError(f"{name}: problem {problem} has a right sample without an answer")
-        if answer is not None and verdicts.setdefault(answer, bool(verdict)) != bool(verdict):
+        if answer is not None and verdicts.setdefault(answer, verdict) != verdict:
             raise InputError(
                 f"{name}: problem {problem} has the answer {answer!r} once right, once wrong; "
                 "equal answers must have equal verdicts"
             )
     number = {answer: i for i, answer in enumerate(sorted(verdicts))}
-    classes = np.array([-1 if a is None else number[a] for a in given], dtype=np.int64)
+    classes = np.array([-1 if a is None else number[a] for a in answers], dtype=np.int64)
     right = np.array([verdicts[answer] for answer in number], dtype=bool)
     return Pool(problem, classes, right, np.array(correct, dtype=bool))
 
@@ -130,39 +158,52 @@ def complete_pool(samples: "DataFrame", names: Sequence[str]) -> "DataFrame":
 
 def matched(grades: "Mapping[str, DataFrame]", intersect: bool = False) -> "dict[str, DataFrame]":
     """The grades, if all models have the same (problem_id, sample); else InputError that says who
-    lacks what or, if `intersect`, what all of them have."""
-    present = {
-        name: set(zip(table["problem_id"].astype(str), table["sample"], strict=True))
-        for name, table in grades.items()
-    }
-    common = set.intersection(*present.values())
+    lacks what.
+
+    intersect: cut them down to what all have instead: the problems that every model has, and of
+    these the sample numbers that every model has of every problem, so that the pools are whole.
+    """
+    keys = {}
+    for name, table in grades.items():
+        need_columns(table, ("problem_id", "sample"), f"the grades of {name}")
+        keys[name] = list(zip(table["problem_id"].map(problem_name), table["sample"], strict=True))
+    if intersect:
+        kept = _common(keys.values())
+        return {name: table[[key in kept for key in keys[name]]] for name, table in grades.items()}
+    present = {name: set(pairs) for name, pairs in keys.items()}
     everything = set.union(*present.values())
-    if common == everything:
-        return dict(grades)
-    if not intersect:
-        lacking = []
-        for name, keys in present.items():
-            missing = sorted(everything - keys)
-            problems = sorted({p for p, _ in missing} - {p for p, _ in keys})
-            if problems:
-                lacking.append(f"{name} lacks problems {listed(problems, 5)}")
-            elif missing:
-                lacking.append(f"{name} lacks {listed((f'{p}#{s}' for p, s in missing), 5)}")
+    lacking = []
+    for name, pairs in present.items():
+        missing = sorted(everything - pairs)
+        problems = sorted({p for p, _ in missing} - {p for p, _ in pairs})
+        if problems:
+            lacking.append(f"{name} lacks problems {listed(problems, 5)}")
+        elif missing:
+            lacking.append(f"{name} lacks {listed((f'{p}#{s}' for p, s in missing), 5)}")
+    if lacking:
         raise InputError(
             f"the models have different samples: {'; '.join(lacking)}; grade what is missing, "
             "or compare on what all have, explicitly, with --intersect"
         )
-    if not common:
-        raise InputError(f"the models {listed(grades)} have no sample of any problem in common")
-    return {
-        name: table[
-            [
-                key in common
-                for key in zip(table["problem_id"].astype(str), table["sample"], strict=True)
-            ]
-        ]
-        for name, table in grades.items()
-    }
+    return dict(grades)
+
+
+def _common(tables: Iterable[list[tuple[str, int]]]) -> set[tuple[str, int]]:
+    """The (problem_id, sample) that `matched` keeps."""
+    samples: list[dict[str, set[int]]] = []
+    for pairs in tables:
+        samples.append({})
+        for problem, sample in pairs:
+            samples[-1].setdefault(problem, set()).add(sample)
+    problems = set.intersection(*map(set, samples))
+    if not problems:
+        raise InputError("the models have no problem in common; --intersect leaves nothing")
+    numbers = set.intersection(*(of[problem] for of in samples for problem in problems))
+    if not numbers:
+        raise InputError(
+            "no sample number is there for every problem and model; --intersect leaves nothing"
+        )
+    return {(problem, number) for problem in problems for number in numbers}
 
 
 def check_ks(ks: Sequence[int], size: int, model: str) -> None:
