@@ -153,6 +153,10 @@ def test_golds_that_cannot_be_read_are_named_before_anything_is_judged(judges):
 
 def test_words_are_compared_as_words(judges):
     assert votes(judges, [r"\text{no solution}", "No solution.", "none"])[:2] == ["No solution"] * 2
+    assert right(judges, r"\text{cat}", ["cat", r"\text{Cat}", "act", r"\text{act}"]) == [
+        *[True, True, False, False]
+    ]
+    assert len(set(votes(judges, [r"\text{two units}", r"\text{two points}"]))) == 2
     assert right(judges, r"\text{even}", ["Even", r"\text{odd}", r"\frac{1}{", "2"]) == [
         True,
         False,

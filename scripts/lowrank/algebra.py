@@ -30,10 +30,6 @@ _CONNECTIVE = re.compile(
     r"|\\(?:lor|land|vee|wedge)(?![A-Za-z])|\\&|;)[\s,;]*"
 )
 _OR = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|\\lor|\\vee|\\cup")
-_SCALED = re.compile(
-    r"\s?(?:\\text\s?\{\s{0,9})?\b(hundred|thousand|million|billion|trillion)\b([^{}]{0,40}\}|)"
-)
-_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _BUILDER = re.compile(r"\\\{\s?[A-Za-z]\s?(?:\\in\s?\\mathbb\s?\{R\}\s?)?[:|](.*)\\\}")
 _MIXED = re.compile(
     r"(?<![\d.,^_}\w])(\d+)(?:\s?(\\frac\{\d+\}\{\d+\})|\s(\d+\s?/\s?\d+))(?![\d!^])"
@@ -65,7 +61,6 @@ def parse(answer: str) -> Any:
     if builder := _BUILDER.fullmatch(answer):  # {x : x > 2}
         answer = builder[1]
     answer = _CONNECTIVE.sub(", ", answer)
-    answer = _SCALED.sub(lambda found: rf" \cdot 10^{{{_POWERS[found[1]]}}}", answer)
     answer = _MIXED.sub(lambda found: f"({found[1]}+{found[2] or found[3]})", answer)
     found = read(rf"\boxed{{{answer}}}", _targets(), parsing_timeout=None)
     if not found or isinstance(found[0], str):

@@ -92,7 +92,7 @@ def read_golds(golds: Mapping[str, str], judges: Judges) -> dict[str, Gold]:
     if unread:
         raise InputError(
             f"the right answers of problems {listed(unread)} cannot be read; "
-            "correct them in the table of problems, nothing is graded before"
+            "correct them in the table of problems (or raise the limits), nothing is graded before"
         )
     names = {name: stated(bare(text))[0] for name, text in spellings.items()}
     equations = _with_algebra(

@@ -65,7 +65,7 @@ class Gold:
 def read(text: str, gold: Gold | None = None) -> Reading:
     """A tidy answer as it is read beside the gold; the gold itself beside None."""
     reason = out_of_bounds(text)
-    value = text if reason else body(text, gold)
+    value = text if reason or words(text) else body(text, gold)
     form = by_sight(value, gold and gold.form)
     if form is None and reason:
         return Reading(reason=reason)
@@ -124,7 +124,7 @@ def by_sight(text: str, gold: Form = None) -> Form | None:
         return digits
     if (share := percentage(text)) is not None:
         return "percent", share
-    spoken = words(text)
+    spoken = words(text, anyhow=kind(gold) == "words")
     return number(text) or (("words", spoken) if spoken else None)
 
 
@@ -144,26 +144,23 @@ def beside(form: Form, gold: Form) -> Form:
 
 
 _WORD = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*")
-_SHORT_WORDS = {"yes", "no", "odd", "one", "two", "six", "ten", "all", "any", "red", "mon"}
+_SHORT_WORDS = {"yes", "no", "odd", "one", "two", "six", "ten", "all", "any"}
 _SPOKEN = re.compile(r"\\text\s?\{([^{}\\]*)\}")
 
 
-def words(text: str) -> str:
+def words(text: str, anyhow: bool = False) -> str:
     r"""An answer in words: \text{east}, East and east. are one; "" if it is not in words.
 
-    Up to three letters without \text are algebra, unless they are a common word; so is one letter
-    anyhow: \text{(B)}, (B) and b are the variable b.
+    Up to three letters without \text are algebra, unless they are a common word (or `anyhow`); so
+    is one letter always: \text{(B)}, (B) and b are the variable b.
     """
     spoken = _SPOKEN.sub(r"\1", text)
     plain = " ".join(spoken.replace(",", " ").strip("(){} .").split()).casefold()
     found = plain.split(" ")
-    if not all(_WORD.fullmatch(word) for word in found):
+    if len(plain) == 1 or not all(_WORD.fullmatch(word) for word in found):
         return ""
-    if len(plain) == 1:
-        return ""
-    if "\\" in text or any(len(word) > 3 or word in _SHORT_WORDS for word in found):
-        return plain
-    return ""
+    said = anyhow or "\\" in text
+    return plain if said or any(len(w) > 3 or w in _SHORT_WORDS for w in found) else ""
 
 
 def letter(text: str) -> str:
