@@ -1,4 +1,4 @@
-"""What the paired comparisons say of the variants: the box of answers, in tables and sentences."""
+"""What the paired comparisons say of the variants, in tables and sentences."""
 
 from collections.abc import Container, Mapping
 from typing import Any
@@ -6,22 +6,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lowrank.comparisons import compare, headline, hypothesis_box, verdict
+from lowrank.comparisons import UNANSWERED, compare
 from lowrank.evidence import Evidence
 from lowrank.findings import DASH, cell, grid, listed, percent, published_value, row
+from lowrank.paired import ALPHA, least_margin, least_problems
+from lowrank.wording import headline, measure_name, points, verdict
 
 # The controls of rank 0, as a sentence on one begins.
 KINDS = {
     "other": "Everything of the derivative but the change of its projections",
     "biases": "The projections' biases alone",
 }
-MINUS = "\N{MINUS SIGN}"
+SAYS = {
+    "kept": "kept by",
+    "better": "exceeded by",
+    "lost": "lost by",
+    "open": "not decided for",
+}
 
 
 def comparisons_frame(found: Evidence) -> pd.DataFrame:
     """Every variant against base and derivative, and these two; what comparisons.csv holds.
 
-    The columns of `comparisons.compare` after the benchmark. Every benchmark is a family of tests
+    The columns of `comparisons.compare` after the benchmark. Every benchmark has families of tests
     of its own.
     """
     experiment = found.experiment
@@ -41,6 +48,20 @@ def comparisons_frame(found: Evidence) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def measures(found: Evidence) -> list[tuple[str, int]]:
+    """What answers are given in: mean accuracy, and the post's measure at its largest k."""
+    return [("mean", 1), ("maj", max(found.experiment["maj_k"]))]
+
+
+def against(
+    comparisons: pd.DataFrame, benchmark: str, reference: str, measure: tuple[str, int]
+) -> pd.DataFrame:
+    """The comparisons with one reference in one measure, by model."""
+    at = (comparisons["benchmark"] == benchmark) & (comparisons["reference"] == reference)
+    at &= (comparisons["metric"] == measure[0]) & (comparisons["k"] == measure[1])
+    return comparisons[at].set_index("model")
+
+
 def labelled(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     """The comparisons on one benchmark, with models and verdicts as people call them."""
     here = comparisons[comparisons["benchmark"] == benchmark].copy()
@@ -50,59 +71,67 @@ def labelled(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> pd.D
     return here
 
 
-def box(found: Evidence, here: pd.DataFrame) -> pd.DataFrame:
-    """`comparisons.hypothesis_box` of labelled comparisons, on mean accuracy."""
-    experiment = found.experiment
-    variants = [
-        (found.label(name), variant["rank"], variant["other"])
-        for name, variant in experiment["variants"].items()
-    ]
-    derivative, base = found.label(experiment["derivative"]), found.label(experiment["base"])
-    return hypothesis_box(here, variants, derivative, base)
-
-
 def shown(found: Evidence, comparisons: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of every benchmark: the box, what else the tests say, and every comparison."""
+    """Of every benchmark: the boxes, what else the tests say, and every comparison."""
     items = []
     for benchmark, entry in found.experiment["benchmarks"].items():
-        here = labelled(found, comparisons, benchmark)
+        said = [gain(found, comparisons, benchmark, measure) for measure in measures(found)]
+        said += controls(found, comparisons, benchmark)
+        said += published(found, comparisons, benchmark)
         items.append(
             {
                 "label": entry.get("label", benchmark),
-                "box": box_table(found, here),
-                "said": [
-                    *gain(found, here),
-                    *controls(found, comparisons, benchmark),
-                    *published(found, comparisons, benchmark),
+                "boxes": [
+                    box_table(found, comparisons, benchmark, measure) for measure in measures(found)
                 ],
-                "every": every_table(here),
+                "said": said,
+                "every": every_table(labelled(found, comparisons, benchmark)),
             }
         )
     return items
 
 
-def box_table(found: Evidence, here: pd.DataFrame) -> dict[str, Any]:
-    """Whether cutting to rank r keeps the accuracy: the answer a variant, and why."""
-    base = found.label(found.experiment["base"])
-    means = here[(here["metric"] == "mean") & (here["reference"] == base)]
-    to_base = means.set_index("model")
+def box_table(
+    found: Evidence, comparisons: pd.DataFrame, benchmark: str, measure: tuple[str, int]
+) -> dict[str, Any]:
+    """Whether cutting to rank r keeps what training gave: the answer a variant, and why."""
+    experiment = found.experiment
+    base, derivative = experiment["base"], experiment["derivative"]
+    to_base = against(comparisons, benchmark, base, measure)
+    to_derivative = against(comparisons, benchmark, derivative, measure)
     rows = []
-    for line in box(found, here).to_dict("records"):
-        above = to_base.loc[line["variant"]]
-        cells = [line["variant"], line["answer"], difference(line), chance(line["p_holm"])]
-        cells += [chance(line["p_equivalence"]), f"{line['detectable'] * 100:.1f}"]
-        cells += [percent(line["gain_kept"]), difference(above), chance(above["p_holm"])]
-        rows.append(row(*cells, kind=line["answer"]))
-    derivative = found.label(found.experiment["derivative"])
-    heads = ["variant", "accuracy", "difference, points", "p", "p, equivalence", "visible, points",
-             "gain kept", "difference, points", "p"]  # fmt: skip
-    groups = [("", 2), (f"against {derivative}", 5), (f"against {base}", 2)]
-    return grid(heads, rows, groups, kind="verdicts")
+    for name in experiment["variants"]:
+        line, above = to_derivative.loc[name], to_base.loc[name]
+        cells = [found.label(name), line["answer"], difference(line)]
+        cells += [span(line["traces_low"], line["traces_high"]) or DASH, chance(line["p_holm"])]
+        cells += [span(line["within_low"], line["within_high"])]
+        cells += [chance(line["p_equivalence_holm"]), visible(line["detectable"])]
+        cells += [gain_kept(line), difference(above), chance(above["p_holm"])]
+        rows.append(row(*cells, kind=line["answer"].split()[0]))
+    heads = ["variant", "answer", "difference, points", "on these problems", "p",
+             "shown to lie within", "p, equivalence", "visible, points", "gain kept",
+             "difference, points", "p"]  # fmt: skip
+    groups = [("", 2), (f"against {found.label(derivative)}", 7)]
+    groups += [(f"against {found.label(base)}", 2)]
+    return grid(heads, rows, groups, caption=_capital(measure_name(*measure)), kind="verdicts")
 
 
 def difference(line: Mapping[str, Any]) -> dict[str, str]:
     """A difference in points over its interval, as one cell."""
-    return cell(points(line["difference"]), span(line["problems_low"], line["problems_high"]))
+    bounds = span(line["problems_low"], line["problems_high"])
+    return cell(points(line["difference"], sign=True), bounds)
+
+
+def visible(share: float) -> str:
+    """The smallest difference to be counted on, in points; a dash where it is not known."""
+    return points(share) if np.isfinite(share) else DASH
+
+
+def gain_kept(line: Mapping[str, Any]) -> dict[str, str]:
+    """The share of the derivative's gain over its interval, as one cell."""
+    low, high = line["gain_kept_low"], line["gain_kept_high"]
+    under = f"{percent(low)} to {percent(high)}" if np.isfinite(low) else ""
+    return cell(percent(line["gain_kept"]), under)
 
 
 def every_table(here: pd.DataFrame) -> dict[str, Any]:
@@ -110,83 +139,110 @@ def every_table(here: pd.DataFrame) -> dict[str, Any]:
     rows = []
     for line in here.to_dict("records"):
         cells = [line["model"], line["reference"], measure_name(line["metric"], line["k"])]
-        cells += [difference(line), *(chance(line[p]) for p in ("p", "p_holm", "p_equivalence"))]
+        cells += [difference(line), line["method"]]
+        cells += [chance(line[p]) for p in ("p", "p_holm", "p_equivalence_holm")]
         rows.append(row(*cells, line["verdict"]))
-    heads = ["model", "against", "measure", "difference, points", "p", "p, Holm",
+    heads = ["model", "against", "measure", "difference, points", "interval", "p alone", "p",
              "p, equivalence", "verdict"]  # fmt: skip
     return grid(heads, rows, kind="words")
 
 
 def sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
-    """Which variants keep the derivative's accuracy, which lose it, for which it is open."""
+    """Which variants keep what training gave, in each measure, or why that is not answered."""
     experiment = found.experiment
-    answers = box(found, labelled(found, comparisons, benchmark))
-    answers = answers[answers["variant"].isin([found.label(name) for name in found.lowrank])]
     derivative = found.label(experiment["derivative"])
-    problems = int(comparisons.loc[comparisons["benchmark"] == benchmark, "n_problems"].iloc[0])
-    says = {
-        "kept": f"kept, to within {experiment['margin'] * 100:g} points, by",
-        "lost": "lost by",
-        "open": "not decided for",
-    }
-    parts = [
-        f"{words} {ranks(answers[answers['answer'] == answer])}"
-        for answer, words in says.items()
-        if (answers["answer"] == answer).any()
-    ]
-    return (
-        f"By paired tests over {problems} problems, the accuracy of {derivative} is"
-        f" {'; '.join(parts)}."
-    )
+    said = []
+    for measure in measures(found):
+        name = _capital(measure_name(*measure))
+        answers = against(comparisons, benchmark, experiment["derivative"], measure)
+        answers = answers.loc[list(found.lowrank)]
+        if (answers["answer"] == UNANSWERED).any():
+            reason = ungained(found, comparisons, benchmark, measure)
+            said.append(f"{name}: whether it is kept {UNANSWERED}, {reason}.")
+            continue
+        parts = [
+            f"{words} {ranks(found, answers.index[answers['answer'] == answer])}"
+            for answer, words in SAYS.items()
+            if (answers["answer"] == answer).any()
+        ]
+        within = f"to within {experiment['margin'] * 100:g} points"
+        said.append(f"{name} of {derivative}, {within}: {'; '.join(parts)}.")
+    return " ".join(said)
 
 
-def ranks(answers: pd.DataFrame) -> str:
+def ungained(
+    found: Evidence, comparisons: pd.DataFrame, benchmark: str, measure: tuple[str, int]
+) -> str:
+    """Why training's own gain is too little to ask what is kept of it."""
+    experiment = found.experiment
+    base, derivative = experiment["base"], experiment["derivative"]
+    line = against(comparisons, benchmark, base, measure).loc[derivative]
+    change = f"{points(line['difference'], sign=True)} points over {found.label(base)}"
+    if line["p_holm"] <= ALPHA and line["difference"] > 0:
+        return f"as training's own gain ({change}) is less than the margin"
+    return f"as no gain by training itself is shown ({change}, p {chance(line['p_holm'])})"
+
+
+def ranks(found: Evidence, names: Container[str]) -> str:
     """Variants by other and rank: ranks 16 and 64 (copy) and rank 16 (keep)."""
-    parts = []
-    for other, lines in answers.groupby("other", sort=False):
-        numbers = [str(rank) for rank in sorted(lines["rank"])]
-        parts.append(f"rank{'s' * (len(numbers) > 1)} {listed(numbers)} ({other})")
-    return listed(parts)
+    by_other: dict[str, list[int]] = {}
+    for name, variant in found.lowrank.items():
+        if name in names:
+            by_other.setdefault(variant["other"], []).append(variant["rank"])
+    return listed(
+        [
+            f"rank{'s' * (len(each) > 1)} {listed([str(r) for r in sorted(each)])} ({other})"
+            for other, each in by_other.items()
+        ]
+    )
 
 
 def reach(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
-    """The smallest differences that the comparisons with the derivative could see."""
+    """What so many problems can show at all: differences, and that there is hardly one."""
     experiment = found.experiment
-    derivative = experiment["derivative"]
-    here = comparisons[
-        (comparisons["benchmark"] == benchmark)
-        & (comparisons["reference"] == derivative)
-        & comparisons["model"].isin(experiment["variants"])
-    ]
-    problems = int(here["n_problems"].iloc[0])
-    largest = max(experiment["maj_k"])
+    derivative, margin = experiment["derivative"], experiment["margin"]
     seen = []
-    for metric, k in (("mean", 1), ("maj", largest)):
-        lines = here[(here["metric"] == metric) & (here["k"] == k)]
-        low, high = lines["detectable"].min() * 100, lines["detectable"].max() * 100
-        sizes = f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} to {high:.1f}"
-        seen.append(f"{sizes} points of {measure_name(metric, k)}")
+    for measure in measures(found):
+        lines = against(comparisons, benchmark, derivative, measure)
+        sizes = sorted({points(each) for each in lines["detectable"].dropna()}, key=float)
+        if sizes:
+            smallest_largest = " to ".join(dict.fromkeys([sizes[0], sizes[-1]]))
+            seen.append(f"{smallest_largest} points of {measure_name(*measure)}")
+    problems, family = int(lines["n_problems"].iloc[0]), int(lines["family"].iloc[0])
+    level = ALPHA / family
     label = experiment["benchmarks"][benchmark].get("label", benchmark)
+    said = f"{label} has {problems} problems, one of them worth {points(1 / problems)} points."
+    if seen:
+        said += (
+            f" Between a variant and {found.label(derivative)} it can be counted on (8 of 10 such"
+            f" experiments, at the level of {ALPHA:g} / {family}) to show a true difference of"
+            f" {' or '.join(seen)}, depending on the variant. A smaller one may well go unseen."
+        )
+    best = points(least_margin(problems, level))
+    missed = 100 * (1 - margin) ** problems
+    often = f"{missed:.0f} of 100" if missed >= 1 else "fewer than 1 of 100"
     return (
-        f"{label} has {problems} problems, one of them worth {100 / problems:.1f} points. Between a"
-        f" variant and {found.label(derivative)} it can be counted on (8 of 10 such experiments) to"
-        f" show a true difference of {' or '.join(seen)}, depending on the variant. A smaller one"
-        " may well go unseen."
+        f"{said} That a variant lies within a margin can be shown for one of {best} points at best,"
+        f" and for {margin * 100:g} points with {least_problems(margin, level)} problems at least:"
+        f" had it lost {margin:.0%} of all problems wholly, {often} such benchmarks would have none"
+        " of these in them."
     )
 
 
-def gain(found: Evidence, here: pd.DataFrame) -> list[str]:
-    """What training itself did to the accuracy: derivative against base."""
+def gain(
+    found: Evidence, comparisons: pd.DataFrame, benchmark: str, measure: tuple[str, int]
+) -> str:
+    """What training itself did: derivative against base, in one measure."""
     experiment = found.experiment
-    derivative, base = found.label(experiment["derivative"]), found.label(experiment["base"])
-    at = (here["model"] == derivative) & (here["reference"] == base) & (here["metric"] == "mean")
-    line = here[at].iloc[0]
+    base, derivative = experiment["base"], experiment["derivative"]
+    line = against(comparisons, benchmark, base, measure).loc[derivative]
+    named = {**line, "reference": found.label(base)}
     bounds = span(line["problems_low"], line["problems_high"])
-    return [
-        f"Training itself: in mean accuracy {derivative} is {line['verdict']}"
-        f" (difference {points(line['difference'])}, 95% interval {bounds};"
+    return (
+        f"Training itself: {found.label(derivative)} is {verdict(named)}"
+        f" (difference {points(line['difference'], sign=True)}, 95% interval {bounds};"
         f" p {chance(line['p_holm'])})."
-    ]
+    )
 
 
 def controls(
@@ -226,37 +282,19 @@ def published(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> lis
     if not gains:
         return []
     name = max(gains, key=lambda each: gains[each])
-    line = comparisons[
-        (comparisons["benchmark"] == benchmark)
-        & (comparisons["model"] == name)
-        & (comparisons["reference"] == derivative)
-        & (comparisons["metric"] == "maj")
-        & (comparisons["k"] == k)
-    ].iloc[0]
-    words = headline(gains[name], line["paired_sd"], int(line["n_problems"]))["words"]
+    line = against(comparisons, benchmark, derivative, ("maj", k)).loc[name]
+    words = headline(gains[name], line["paired_sd"], int(line["n_problems"]), len(gains))["words"]
     return [
         f"The largest published gain, {found.label(name)} over {found.label(derivative)} in Avg"
         f" Maj@{k}, with the spread between problems measured here: {words}."
     ]
 
 
-def measure_name(metric: str, k: int) -> str:
-    """A measure as people write it: mean accuracy, Maj@8, pass@8."""
-    return {"mean": "mean accuracy", "maj": f"Maj@{k}", "pass": f"pass@{k}"}.get(
-        metric, f"{metric}@{k}"
-    )
-
-
-def points(share: float) -> str:
-    """A difference of accuracies in signed percentage points."""
-    return f"{share * 100:+.1f}".replace("-", MINUS) if np.isfinite(share) else DASH
-
-
 def span(low: float, high: float) -> str:
     """An interval of differences, in points."""
     if not (np.isfinite(low) and np.isfinite(high)):
         return ""
-    return f"{points(low)} to {points(high)}"
+    return f"{points(low, sign=True)} to {points(high, sign=True)}"
 
 
 def chance(p: float) -> str:
@@ -264,3 +302,7 @@ def chance(p: float) -> str:
     if not np.isfinite(p):
         return DASH
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
