@@ -285,8 +285,7 @@ def test_controls_are_named_and_stand_outside_the_answer(tmp_path):
     comparisons = verdicts.comparisons_frame(found)
     assert found.label("random-r2-copy") == "random, r = 2, copy"
     assert "rank 2 and 2" not in verdicts.sentence(found, comparisons, "sums")
-    here = verdicts.labelled(found, comparisons, "sums")
-    rows = verdicts.box_table(found, here)["rows"]
+    rows = verdicts.box_table(found, comparisons, "sums", ("mean", 1))["rows"]
     assert [row["cells"][0]["text"] for row in rows][-1] == "random, r = 2, copy"
     points, _, _ = findings.accuracy_points(found, findings.results_frame(found, "sums"), "sums")
     assert len(points) == 2 * 4

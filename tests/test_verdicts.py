@@ -7,6 +7,7 @@ from report_case import EXPERIMENT
 
 from lowrank import verdicts
 from lowrank.evidence import Evidence
+from lowrank.wording import MINUS
 
 
 def pool(shares: list[float], samples: int = 8) -> pd.DataFrame:
@@ -27,7 +28,7 @@ def found_of(shares: dict[str, list[float]]) -> Evidence:
     """Evidence that holds grades only."""
     unread = (
         "spectra", "summaries", "delta_manifests", "model_manifests", "variant_manifests",
-        "fidelity", "adapters", "provenance",
+        "fidelity", "adapters", "provenance", "distinct",
     )  # fmt: skip
     return Evidence(
         experiment=EXPERIMENT,
@@ -39,15 +40,16 @@ def found_of(shares: dict[str, list[float]]) -> Evidence:
     )
 
 
-BASE = [0.25] * 12
-GOOD = [0.75] * 12
+PROBLEMS = 150  # that a loss of 5 points on so many is seen is sure enough
+BASE = [0.25] * PROBLEMS
+GOOD = [0.75 + 0.125 * (i % 2) for i in range(PROBLEMS)]
 FOUND = found_of(
     {
         "mid": BASE,
         "new": GOOD,
-        "r2-copy": BASE,  # lost
+        "r2-copy": [0.25 + 0.125 * (i % 3 == 0) for i in range(PROBLEMS)],  # lost
         "r8-copy": GOOD,  # the same as the derivative
-        "r2-keep": [0.75 + 0.25 * (-1) ** i for i in range(12)],  # noisy around it
+        "r2-keep": [(1.0, 1.0, 1.0, 0.25)[i // 2 % 4] for i in range(PROBLEMS)],  # noisy
         "r8-keep": GOOD,
     }
 )
@@ -65,28 +67,79 @@ def test_variants_meet_both_and_the_derivative_meets_the_base(comparisons):
     assert set(comparisons["benchmark"]) == {"sums"}
 
 
-def test_each_answer_is_told_of_the_right_variants(comparisons):
+def test_each_answer_is_told_of_the_right_variants_and_measure(comparisons):
     said = verdicts.sentence(FOUND, comparisons, "sums")
-    assert "over 12 problems, the accuracy of New one" in said
-    assert "kept, to within 5 points, by rank 8 (copy) and rank 8 (keep)" in said
-    assert "lost by rank 2 (copy)" in said
-    assert "not decided for rank 2 (keep)" in said
+    assert said.startswith("Mean accuracy of New one, to within 5 points: kept by")
+    assert "kept by rank 8 (copy) and rank 8 (keep); lost by rank 2 (copy)" in said
+    assert "not decided for rank 2 (keep). Maj@4 of New one, to within 5 points: kept by" in said
+    assert "lost by rank 2 (copy) and rank 2 (keep)." in said  # votes lose what means do not
 
 
 def test_the_box_has_differences_to_both_in_points(comparisons):
-    here = verdicts.labelled(FOUND, comparisons, "sums")
-    rows = {row["cells"][0]["text"]: row for row in verdicts.box_table(FOUND, here)["rows"]}
-    texts = [cell["text"] for cell in rows["r = 2, copy"]["cells"]]
-    assert texts[1] == rows["r = 2, copy"]["kind"] == "lost"
-    assert texts[2] == f"{verdicts.MINUS}50.0"
-    assert texts[7] == "+0.0"
-    assert [cell["text"] for cell in rows["r = 8, copy"]["cells"]][6] == "100%"
+    table = verdicts.box_table(FOUND, comparisons, "sums", ("mean", 1))
+    rows = {row["cells"][0]["text"]: row for row in table["rows"]}
+    cells = dict(zip(table["heads"], rows["r = 2, copy"]["cells"], strict=True))
+    assert rows["r = 2, copy"]["kind"] == cells["answer"]["text"] == "lost"
+    assert rows["r = 2, copy"]["cells"][2]["text"] == f"{MINUS}52.1"
+    assert cells["difference, points"]["text"] == "+4.2"  # the last of that name: to the base
+    assert cells["gain kept"]["text"] == "7.4%"
+    assert " to " in cells["gain kept"]["under"]
+    same = dict(zip(table["heads"], rows["r = 8, copy"]["cells"], strict=True))
+    assert same["gain kept"] == {"text": "100%", "under": ""}
+    assert same["visible, points"]["text"] == verdicts.DASH
+    assert "kept" not in [head for head in table["heads"] if head == "accuracy"]
+    assert table["caption"] == "Mean accuracy"
+
+
+def test_no_interval_on_the_page_has_a_width_of_nothing(comparisons):
+    for measure in verdicts.measures(FOUND):
+        for row in verdicts.box_table(FOUND, comparisons, "sums", measure)["rows"]:
+            for cell in row["cells"]:
+                for text in cell.values():
+                    low, between, high = text.partition(" to ")
+                    assert not between or low != high, text
+                    assert not text.startswith(f"{MINUS}0.0 ")
 
 
 def test_training_itself_is_judged_too(comparisons):
-    here = verdicts.labelled(FOUND, comparisons, "sums")
-    (said,) = verdicts.gain(FOUND, here)
-    assert "New one is better than Middle one by 50.0 points" in said
+    said = verdicts.gain(FOUND, comparisons, "sums", ("mean", 1))
+    assert "New one is better than Middle one by 56.2 points of mean accuracy" in said
+
+
+def test_what_training_did_not_gain_is_not_kept():
+    """All at 0 %; and a derivative that is better by chance at most."""
+    names = ("mid", "new", *EXPERIMENT["variants"])
+    nothing = found_of(dict.fromkeys(names, [0.0] * 30))
+    noise = found_of(
+        {
+            name: [0.5 + 0.125 * ((i * (j + 2)) % 3 - 1) for i in range(30)]
+            for j, name in enumerate(names)
+        }
+    )
+    for found in (nothing, noise):
+        comparisons = verdicts.comparisons_frame(found)
+        said = verdicts.sentence(found, comparisons, "sums")
+        assert "kept by" not in said
+        assert said.count("cannot be answered here, as no gain by training itself is shown") == 2
+        for row in verdicts.box_table(found, comparisons, "sums", ("mean", 1))["rows"]:
+            assert row["cells"][1]["text"] == "cannot be answered here"
+            assert row["kind"] == "cannot"
+
+
+def test_a_gain_within_the_margin_is_named_as_the_reason():
+    shares = dict.fromkeys(EXPERIMENT["variants"], GOOD)
+    found = found_of(
+        shares | {"new": GOOD, "mid": [s - 0.125 * (i % 3 == 0) for i, s in enumerate(GOOD)]}
+    )
+    said = verdicts.sentence(found, verdicts.comparisons_frame(found), "sums")
+    assert "as training's own gain (+4.2 points over Middle one) is less than the margin" in said
+
+
+def test_the_reach_says_how_many_problems_a_margin_takes(comparisons):
+    said = verdicts.reach(FOUND, comparisons, "sums")
+    assert "Sums has 150 problems, one of them worth 0.7 points" in said
+    assert "at the level of 0.05 / 4" in said
+    assert "for 5 points with 86 problems at least" in said
 
 
 @pytest.mark.parametrize(

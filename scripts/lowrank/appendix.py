@@ -201,7 +201,8 @@ def _pools(found: Evidence) -> dict[str, Any]:
         served = [records[0]["model"][key] for key in ("sha256", "adapter_sha256")]
         rows.append(
             row(
-                found.label(model), benchmark, f"{total:,}",
+                found.label(model), benchmark,
+                f"{total:,}", f"{found.distinct[benchmark, model]:,}",
                 f"{counts['completion_tokens'] / total:,.0f}", percent(counts["truncated"] / total),
                 percent(counts["empty"] / total), percent(grades["answer"].isna().mean()),
                 str(int(grades["overlooked"].sum())), str(unjudged),
@@ -209,8 +210,8 @@ def _pools(found: Evidence) -> dict[str, Any]:
                 " + ".join(hashed[:12] for hashed in served if hashed),
             )
         )  # fmt: skip
-    heads = ["model", "benchmark", "completions", "mean tokens", "cut off", "empty", "no answer",
-             "though right in the text", "not judged",
+    heads = ["model", "benchmark", "completions", "distinct", "mean tokens", "cut off", "empty",
+             "no answer", "though right in the text", "not judged",
              "served as", "computed in", "SHA-256 of what was served"]  # fmt: skip
     return grid(heads, rows, caption="Pools")
 

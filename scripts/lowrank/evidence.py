@@ -4,6 +4,7 @@ What is read follows from the resolved experiment alone, never from what lies in
 that leftovers of removed ranks cannot show. Whatever is missing is an InputError naming it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Evidence:
     grades: dict[tuple[str, str], pd.DataFrame]  # (benchmark, model)
     provenance: dict[tuple[str, str], list[dict[str, Any]]]  # (benchmark, model) -> a part each
     published: pd.DataFrame | None
+    distinct: dict[tuple[str, str], int]  # (benchmark, model) -> completions that differ
 
     @property
     def sampled(self) -> list[str]:
@@ -160,7 +162,21 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
             for b, m in pairs
         },
         published=table(locate(published), PUBLISHED) if published else None,
+        distinct={(b, m): distinct(experiment, results, b, m) for b, m in pairs},
     )
+
+
+def distinct(experiment: dict[str, Any], results: Path, benchmark: str, model: str) -> int:
+    """How many of a model's completions differ in text from all others of the same problem.
+
+    A shard is read at a time, and of a completion only a hash is kept.
+    """
+    seen: set[tuple[str, bytes]] = set()
+    for shard in shards(experiment):
+        samples = table(results / f"samples/{benchmark}/{model}/{shard}.parquet", SAMPLES)
+        for problem, text in zip(samples["problem_id"], samples["completion"], strict=True):
+            seen.add((problem, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()))
+    return len(seen)
 
 
 def table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -37,6 +37,18 @@ def problem_spacings(problems: int, generator: np.random.Generator, draws: int =
     return generator.dirichlet(np.ones(problems + 1), size=draws)
 
 
+def problems_method(values: Floats, share: bool = True) -> str:
+    """How `problems_interval` comes about: "bca", "gaffke", or "" where there is none.
+
+    share: the values lie in 0..1.
+    """
+    if len(values) < 2:
+        return ""
+    if share and min(values.sum(), (1 - values).sum()) < RARE:
+        return "gaffke"
+    return "bca" if np.ptp(values) >= 1e-12 else ""
+
+
 def problems_interval(
     values: Floats, weights: Floats, spacings: Floats | None = None, level: float = 0.95
 ) -> tuple[float, float]:
@@ -48,14 +60,12 @@ def problems_interval(
     Gaffke's interval covers 95 % and more. NaN where nothing can be told: one problem, or equal
     values that are no shares or lie in the middle of 0..1.
     """
-    n = len(values)
     tail = (1 - level) / 2
-    if n < 2:
+    method = problems_method(values, spacings is not None)
+    if not method:
         return NOTHING
-    if spacings is not None and min(values.sum(), (1 - values).sum()) < RARE:
+    if spacings is not None and method == "gaffke":
         return _gaffke(values, spacings, tail)
-    if np.ptp(values) < 1e-12:
-        return NOTHING
     mean = values.mean()
     means = np.sort(weights @ values)
     # Ties count half, or few distinct values would look like bias.
@@ -99,7 +109,7 @@ def traces_interval(
     told from pools whose traces all agree) or unknown.
     """
     total = variances.sum()
-    if not total > 0:
+    if not total > 1e-24:  # up to rounding
         return NOTHING
     reach = -_NORMAL.inv_cdf((1 - level) / 2) * float(np.sqrt(total)) / len(variances)
     low, high = value - reach, value + reach

@@ -15,6 +15,7 @@ from lowrank.intervals import (
     problem_spacings,
     problem_weights,
     problems_interval,
+    problems_method,
     traces_interval,
 )
 from lowrank.majority import Floats, drawn_majority, g_pass_at_k, majority_curve, pass_at_k
@@ -35,6 +36,7 @@ COLUMNS = (
     "traces_high",
     "problems_low",
     "problems_high",
+    "problems_method",
     "repeats_sd",
     "repeats_low",
     "repeats_high",
@@ -161,6 +163,7 @@ def model_metrics(
                 "traces_high": traces[1],
                 "problems_low": problems[0],
                 "problems_high": problems[1],
+                "problems_method": problems_method(figure.values, figure.share),
             }
         )
     for k in ks:
