@@ -11,16 +11,16 @@ metrics.csv holds one figure a row:
                    without replacement, --repeats times, averaged, as the post did
   value
   traces_low/high  95 % interval: the same problems, sampled again
-  problems_low/high  95 % interval: other problems like these (BCa over problems; next
-                   to 0 or 1 Gaffke's bound)
+  problems_low/high  95 % interval: other problems like these
+  problems_method  bca (resampled problems); gaffke (next to 0 or 1, a bound that needs no other
+                   problem to be seen)
   repeats_sd/low/high  spread of the protocol's repeats: noise of the draws, not a confidence
   n_problems, n_samples
 
-comparisons.csv (several models, --output a folder) holds one comparison a row: benchmark, model,
-reference, metric, k, value, reference_value, difference, traces_low/high, problems_low/high
-(intervals of the difference), p (sign flips over problems), p_method, p_holm (adjusted within a
-metric and k), margin, p_equivalence, detectable (difference found with power 0.8), paired_sd,
-n_problems, n_samples, verdict (in words). An empty cell: nothing can be told.
+comparisons.csv (several models, --output a folder) holds one comparison a row: differences, their
+intervals, tests adjusted for their number, a verdict in words, and, with two references (a base and
+its derivative, in that order), whether what training gave is kept. Its columns: docs/tables.md; how
+it is decided: docs/statistics.md. An empty cell: nothing can be told.
 """
 
 import argparse

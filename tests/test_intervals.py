@@ -79,6 +79,7 @@ def test_agreement_has_no_variance_and_one_trace_has_none_to_tell():
     assert np.isnan(majority_variance([1], [True], 0, [1], rng())).all()
     assert np.isnan(mean_variance(np.array([[1]]))).all()
     assert np.isnan(traces_interval(0.5, np.array([0.0, 0.0]))).all()
+    assert np.isnan(traces_interval(0.5, np.array([1e-34, 0.0]))).all()  # rounding
 
 
 def test_a_benchmark_of_zeros_is_bounded_not_certain():

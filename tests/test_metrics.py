@@ -79,6 +79,15 @@ def test_intervals_hold_the_value_and_problems_differ_more_than_traces():
         assert (table[f"{which}_high"] >= table["value"]).all()
 
 
+def test_every_interval_over_problems_names_its_method():
+    table = model_metrics(grades(30), "m", "b", [4])
+    assert (table["problems_method"].isin(["bca", "gaffke"]) == table["problems_low"].notna()).all()
+    # Fewer than two problems' worth of wrong (or of right) answers.
+    near = table["value"].between(2 / 30, 1 - 2 / 30) == (table["problems_method"] == "bca")
+    shares = (table["estimator"] == "exact") & (table["metric"] != "completion_tokens")
+    assert near[shares].all()
+
+
 def test_the_protocol_is_a_draw_around_the_exact_value():
     table = model_metrics(grades(), "m", "b", [4, 16], repeats=400)
     spread = table.query("estimator == 'protocol' and k == 4")["repeats_sd"].item()

@@ -15,6 +15,7 @@ from lowrank.errors import InputError
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import MARKER, read_json, write_json
 from lowrank.outputs import figures, outputs
+from lowrank.wording import MINUS
 
 OUTPUTS = outputs(EXPERIMENT["benchmarks"], EXPERIMENT["deltas"])
 
@@ -205,6 +206,22 @@ def test_published_numbers_stand_under_ours(tmp_path):
     assert [row["cells"][2]["text"] for row in anchors["rows"]] == ["0.987"]
 
 
+def test_no_model_that_can_do_anything_keeps_nothing(tmp_path, undrawn):
+    """Every model at 0 %: no answer, no share of a gain, no interval without width."""
+    path = make_results(tmp_path, EXPERIMENT)
+    for grades in tmp_path.glob("grades/sums/*.parquet"):
+        wrong = pd.read_parquet(grades).assign(answer="no", correct=False)
+        wrong.to_parquet(grades)
+        metrics = model_metrics(wrong, grades.stem, "sums", EXPERIMENT["maj_k"], 4)
+        write_table(tmp_path / f"metrics/sums/{grades.stem}.csv", metrics)
+    report.build(path, tmp_path, tmp_path / "report")
+    text = "".join(Page((tmp_path / "report/report.html").read_text(encoding="utf-8")).text)
+    assert "Mean accuracy: whether it is kept cannot be answered here" in text
+    assert "kept by" not in text
+    assert "of that gain" not in text
+    assert f"{MINUS}0.0" not in text
+
+
 def test_a_delta_of_nothing_can_be_shown(tmp_path, undrawn):
     path = results_of(tmp_path)
     folder = tmp_path / "delta/rl"
@@ -229,6 +246,20 @@ def test_a_delta_without_details_is_shown_without_them(tmp_path, undrawn):
     text = (tmp_path / "report/report.html").read_text(encoding="utf-8")
     assert "in bf16" not in text
     assert "entries in common" not in text
+
+
+def test_completions_that_differ_in_text_are_counted(tmp_path):
+    found = gather(read_experiment(results_of(tmp_path)), tmp_path)
+    pool = pd.concat(
+        pd.read_parquet(path) for path in sorted(tmp_path.glob("samples/sums/new/*.parquet"))
+    )
+    assert found.distinct["sums", "new"] == len(
+        pool[["problem_id", "completion"]].drop_duplicates()
+    )
+    pools = appendix.provenance(found)["pools"]
+    row = next(r for r in pools["rows"] if r["cells"][0]["text"] == "New one")
+    at = pools["heads"].index("distinct")
+    assert row["cells"][at]["text"] == str(found.distinct["sums", "new"])
 
 
 def test_prompts_that_differ_between_models_are_called_out(tmp_path):

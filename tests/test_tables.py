@@ -19,7 +19,7 @@ from lowrank.files import read_table
 from lowrank.grading import grade
 from lowrank.ledger import ledger_rows, pair_tensors, squared_changes
 from lowrank.variant import Fidelity
-from lowrank.verdicts import comparisons_frame
+from lowrank.verdicts import SAYS, comparisons_frame
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/tables.md").read_text()
@@ -68,6 +68,11 @@ def test_the_ledgers_columns_are_documented(trio):
 def test_every_metric_is_documented_and_no_other():
     found = metrics.model_metrics(graded(), "m", "b", [2, 4])["metric"]
     assert documented("metrics")[1] == list(dict.fromkeys(found))
+
+
+def test_every_answer_is_documented_and_no_other():
+    answers = {comparisons.UNANSWERED, *SAYS}
+    assert set(documented("comparisons")[1]) == answers
 
 
 def commands() -> list[list[str]]:
