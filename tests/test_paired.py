@@ -145,6 +145,14 @@ def test_where_nothing_differs_the_bounds_are_those_of_a_loss_that_was_not_met(p
     assert p_equivalence(nothing, draws, 0.05) == pytest.approx(unmet, rel=0.1)
 
 
+def test_differences_that_nobody_would_call_one_are_none():
+    """Votes of 32 differ in the ninth decimal where nearly all completions are right."""
+    assert method(rng(1).normal(0, 1e-9, 30)) == "exact"
+    assert method(rng(1).normal(0, 1e-9, 30) - 0.1) == "exact"
+    assert method(np.where(np.arange(30) < 6, 1 / 64, 0.0)) == "t"
+    assert method(np.where(np.arange(30) < 5, 1 / 64, 0.0)) == "exact"
+
+
 def test_five_identical_pairs_show_nothing():
     draws = drawn(np.zeros(5))
     assert p_equivalence(np.zeros(5), draws, 0.05) > 0.5

@@ -15,9 +15,9 @@ from lowrank.intervals import problem_spacings, traces_interval
 from lowrank.majority import Floats
 from lowrank.metrics import Figure, figures, generator
 from lowrank.paired import (
+    ALIKE,
     ALPHA,
     DRAWS,
-    NONE,
     bounds,
     detectable,
     exact_draws,
@@ -206,7 +206,7 @@ def judged(
         detectable(row, ALPHA / family)
         for row, family in zip(differences, table["family"], strict=True)
     ]
-    table["n_differ"] = (np.abs(differences) > NONE).sum(axis=1)
+    table["n_differ"] = (np.abs(differences) > ALIKE).sum(axis=1)
     return table
 
 
