@@ -216,7 +216,7 @@ def in_families(
     rng = generator(given.seed, "families", problems)
     kept = false = found = 0
     runs = given.runs // 4 + 1
-    several = truth(rng, (100, problems))
+    several = moved(truth(rng, (100, problems)), mean, -given.margin)
     size = float(np.nanmean([detectable(row, ALPHA / 7) for row in several]))
     for _ in range(runs):
         rows = truth(rng, (7, problems))

@@ -216,11 +216,14 @@ def test_what_is_called_detectable_is_found_in_eight_of_ten():
     rows = generator.normal(-size, 0.1, (800, 30))
     found = [p_difference(row, exact_draws(row, points)) <= level for row in rows]
     assert np.mean(found) == pytest.approx(0.8, abs=0.05)
-    # Skewness of either side asks for more; so does a stricter level, and fewer problems.
+    # A stricter level and fewer problems ask for more; so does a tail against the difference.
     plain = detectable_difference(0.1, 30)
-    assert detectable_difference(0.1, 30, skew=-0.3) == detectable_difference(0.1, 30, skew=0.3)
     assert plain < min(detectable_difference(0.1, 30, 0.01), detectable_difference(0.1, 20))
+    assert plain == detectable_difference(0.1, 30, skew=-0.3)
     assert plain < detectable_difference(0.1, 30, skew=0.3)
+    skewed = kinds()["skewed"]
+    assert detectable(-skewed) == pytest.approx(detectable(skewed))
+    assert detectable(skewed + 0.3) > detectable(skewed)
 
 
 @pytest.mark.parametrize("name", ["nothing differs", "few differ", "all alike"])

@@ -175,8 +175,9 @@ def judged(
     margin: as given. within_low, within_high: what the difference is shown to lie within, at the
     level at which Holm's procedure decides the row. p_equivalence, p_equivalence_holm: against a
     difference of the margin or more; the latter is 0.05 at most where these bounds lie inside it.
-    detectable: the smallest true difference that is found in 80 of 100 such experiments at the
-    first step's level, 0.05 / family; NaN where method is "exact", which does not know the spread.
+    detectable: the smallest true difference, in the direction of the one seen, that is found in
+    80 of 100 such experiments at the first step's level, 0.05 / family; NaN where method is
+    "exact", which does not know the spread.
     paired_sd: standard deviation between problems (NaN for one). n_differ: problems that differ.
     """
     import pandas

@@ -153,26 +153,28 @@ def share_interval(part: Floats, whole: Floats, level: float = ALPHA) -> tuple[f
 def detectable(differences: Floats, level: float = ALPHA) -> float:
     """The true mean difference that a test at `level` finds in 8 of 10 such experiments.
 
-    From the spread and the skewness seen here. NaN where too few problems differ to know them.
+    In the direction of the difference seen, from the spread and the skewness seen. NaN where too
+    few problems differ to know them.
     """
     if method(differences) == "exact":
         return float("nan")
-    _, error, skew = _moments(differences)
+    mean, error, skew = _moments(differences)
     problems = len(differences)
-    return detectable_difference(error * math.sqrt(problems), problems, level, skew)
+    towards = skew if mean <= 0 else -skew
+    return detectable_difference(error * math.sqrt(problems), problems, level, towards)
 
 
 def detectable_difference(
     paired_sd: float, problems: int, level: float = ALPHA, skew: float = 0.0
 ) -> float:
-    """`detectable` by the standard deviation of the differences between two or more problems.
+    """`detectable`, for a loss, by the standard deviation between two or more problems.
 
     The noncentral t by its usual normal approximation (Johnson and Welch 1940). skew: the
-    skewness over the root of the number of problems; of the interval's sides the wider counts.
+    skewness over the root of the number of problems.
     """
     freedom = problems - 1
     reach = student_quantile(level / 2, freedom)
-    reach = max(reach, _unstraightened(reach, abs(skew)), -_unstraightened(-reach, abs(skew)))
+    reach = max(reach, -_unstraightened(-reach, skew))
     beyond = NormalDist().inv_cdf(POWER) * math.sqrt(1 + reach**2 / (2 * freedom))
     return (reach * (1 - 1 / (4 * freedom)) + beyond) * paired_sd / math.sqrt(problems)
 

@@ -166,8 +166,18 @@ def sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
             if (answers["answer"] == answer).any()
         ]
         within = f"to within {experiment['margin'] * 100:g} points"
-        said.append(f"{name} of {derivative}, {within}: {'; '.join(parts)}.")
+        more = _more_problems(experiment["margin"], answers) if parts[-1].startswith("not") else ""
+        said.append(f"{name} of {derivative}, {within}: {'; '.join(parts)}{more}.")
     return " ".join(said)
+
+
+def _more_problems(margin: float, answers: pd.DataFrame) -> str:
+    """That there are too few problems to show that a variant keeps anything, if there are."""
+    problems = int(answers["n_problems"].iloc[0])
+    needed = least_problems(margin, ALPHA / int(answers["family"].iloc[0]))
+    if problems >= needed:
+        return ""
+    return f" ({problems} problems cannot show that anything is kept so well; {needed} might)"
 
 
 def ungained(
@@ -222,10 +232,10 @@ def reach(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
     missed = 100 * (1 - margin) ** problems
     often = f"{missed:.0f} of 100" if missed >= 1 else "fewer than 1 of 100"
     return (
-        f"{said} That a variant lies within a margin can be shown for one of {best} points at best,"
-        f" and for {margin * 100:g} points with {least_problems(margin, level)} problems at least:"
-        f" had it lost {margin:.0%} of all problems wholly, {often} such benchmarks would have none"
-        " of these in them."
+        f"{said} The smallest margin that so many problems can show at all is {best} points;"
+        f" {margin * 100:g} points take {least_problems(margin, level)} problems or more: had a"
+        f" variant lost {margin:.0%} of all problems wholly, {often} such benchmarks would have"
+        " none of these in them."
     )
 
 
