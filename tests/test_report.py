@@ -222,6 +222,13 @@ def test_no_model_that_can_do_anything_keeps_nothing(tmp_path, undrawn):
     assert f"{MINUS}0.0" not in text
 
 
+def test_the_margin_that_the_page_gives_reasons_for_is_the_configurations():
+    import yaml
+
+    config = yaml.safe_load((Path(__file__).parent.parent / "config.yaml").read_text())
+    assert config["margin"] == prose.MARGIN
+
+
 def test_a_delta_of_nothing_can_be_shown(tmp_path, undrawn):
     path = results_of(tmp_path)
     folder = tmp_path / "delta/rl"
