@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from report_case import EXPERIMENT, make_results, results_of, variant
 
 from lowrank import appendix, deltas, findings, prose, report, verdicts
@@ -223,8 +224,6 @@ def test_no_model_that_can_do_anything_keeps_nothing(tmp_path, undrawn):
 
 
 def test_the_margin_that_the_page_gives_reasons_for_is_the_configurations():
-    import yaml
-
     config = yaml.safe_load((Path(__file__).parent.parent / "config.yaml").read_text())
     assert config["margin"] == prose.MARGIN
 

@@ -36,16 +36,15 @@ def found_of(shares: dict[str, list[float]]) -> Evidence:
 PROBLEMS = 150  # that a loss of 5 points on so many is seen is sure enough
 BASE = [0.25] * PROBLEMS
 GOOD = [0.75 + 0.125 * (i % 2) for i in range(PROBLEMS)]
-FOUND = found_of(
-    {
-        "mid": BASE,
-        "new": GOOD,
-        "r2-copy": [0.25 + 0.125 * (i % 3 == 0) for i in range(PROBLEMS)],  # lost
-        "r8-copy": GOOD,  # the same as the derivative
-        "r2-keep": [(1.0, 1.0, 1.0, 0.25)[i // 2 % 4] for i in range(PROBLEMS)],  # noisy
-        "r8-keep": GOOD,
-    }
-)
+SHARES = {
+    "mid": BASE,
+    "new": GOOD,
+    "r2-copy": [0.25 + 0.125 * (i % 3 == 0) for i in range(PROBLEMS)],  # lost
+    "r8-copy": GOOD,  # the same as the derivative
+    "r2-keep": [(1.0, 1.0, 1.0, 0.25)[i // 2 % 4] for i in range(PROBLEMS)],  # noisy
+    "r8-keep": GOOD,
+}
+FOUND = found_of(SHARES)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +131,19 @@ def test_the_reach_says_how_many_problems_a_margin_takes(comparisons):
     said = verdicts.reach(FOUND, comparisons, "sums")
     assert "Sums has 150 problems, one of them worth 0.7 points" in said
     assert "at the level of 0.05 / 4" in said
-    assert "for 5 points with 86 problems at least" in said
+    assert "5 points take 86 problems or more" in said
+
+
+def test_too_few_problems_are_named_as_the_reason():
+    """Thirty problems that are the same, right and wrong: nothing is kept, and why is said."""
+    few = found_of({name: grades[:30] for name, grades in SHARES.items()})
+    comparisons = verdicts.comparisons_frame(few)
+    said = verdicts.sentence(few, comparisons, "sums")
+    assert "kept by" not in said
+    assert "(30 problems cannot show that anything is kept so well; 86 might)" in said
+    assert "21 of 100 such benchmarks would have none of these" in verdicts.reach(
+        few, comparisons, "sums"
+    )
 
 
 @pytest.mark.parametrize(
