@@ -209,12 +209,9 @@ def test_published_numbers_stand_under_ours(tmp_path):
 
 def test_no_model_that_can_do_anything_keeps_nothing(tmp_path, undrawn):
     """Every model at 0 %: no answer, no share of a gain, no interval without width."""
-    path = make_results(tmp_path, EXPERIMENT)
-    for grades in tmp_path.glob("grades/sums/*.parquet"):
-        wrong = pd.read_parquet(grades).assign(answer="no", correct=False)
-        wrong.to_parquet(grades)
-        metrics = model_metrics(wrong, grades.stem, "sums", EXPERIMENT["maj_k"], 4)
-        write_table(tmp_path / f"metrics/sums/{grades.stem}.csv", metrics)
+    path = results_of(tmp_path)
+    for pool in tmp_path.glob("grades/sums/*.parquet"):
+        pd.read_parquet(pool).assign(answer="no", correct=False).to_parquet(pool)
     report.build(path, tmp_path, tmp_path / "report")
     text = "".join(Page((tmp_path / "report/report.html").read_text(encoding="utf-8")).text)
     assert "Mean accuracy: whether it is kept cannot be answered here" in text

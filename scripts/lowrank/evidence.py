@@ -169,11 +169,11 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
 def distinct(experiment: dict[str, Any], results: Path, benchmark: str, model: str) -> int:
     """How many of a model's completions differ in text from all others of the same problem.
 
-    A shard is read at a time, and of a completion only a hash is kept.
+    A part is read at a time, and of a completion only a hash is kept.
     """
     seen: set[tuple[str, bytes]] = set()
-    for shard in shards(experiment):
-        samples = table(results / f"samples/{benchmark}/{model}/{shard}.parquet", SAMPLES)
+    for part in parts(experiment):
+        samples = table(results / f"samples/{benchmark}/{model}/{part}.parquet", SAMPLES)
         for problem, text in zip(samples["problem_id"], samples["completion"], strict=True):
             seen.add((problem, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()))
     return len(seen)
