@@ -51,8 +51,8 @@ def test_what_is_left_out_where(machine, why):
         (ARM._replace(release=(2, 17)), r"this Linux has glibc 2\.17"),
         (MAC._replace(architecture="x86_64"), "Intel"),
         (MAC._replace(release=(13, 6)), "14 or newer"),
-        (LINUX._replace(free=10**9), r"5 GB of disk are needed and 1\.0 are free"),
-        (MAC._replace(free=10**9), r"5 GB of disk"),
+        (LINUX._replace(free=10**9), r"8 GB of disk are needed and 1\.0 are free"),
+        (MAC._replace(free=10**9), "8 GB of disk"),
     ],
 )
 def test_one_sentence_where_nothing_runs(machine, sentence):

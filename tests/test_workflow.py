@@ -267,7 +267,7 @@ def test_completions_made_elsewhere_are_graded_without_an_engine(case):
         shutil.rmtree(case / "results/tiny" / folder)
     completions = [path for path in (case / "results/tiny/samples").rglob("*") if path.is_file()]
     for path in completions:
-        os.utime(path, (0, 0))
+        os.utime(path, (1e9, 1e9))
     assert any(job.startswith("sample") for job in planned(case))
     for path in completions:
         path.touch()
