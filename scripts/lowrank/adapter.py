@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from lowrank.architecture import (
     input_first,
-    matrix_name,
     merged_only,
     paths_in_memory,
 )
@@ -27,8 +26,8 @@ from lowrank.delta import (
     read_sigma,
 )
 from lowrank.errors import InputError
+from lowrank.factors import CONFIG_FILE, PREFIX, WEIGHTS_FILE, read_factors
 from lowrank.files import read_json, sha256, write_json
-from lowrank.lora_config import read_lora_config
 from lowrank.lora_ranks import served_rank
 from lowrank.manifest import MANIFEST, read_manifest
 from lowrank.tensorfile import TensorEntry, read_header, read_tensor, write_tensors
@@ -36,10 +35,7 @@ from lowrank.tensorfile import TensorEntry, read_header, read_tensor, write_tens
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
 RECORD_FILE = "adapter.json"
-PREFIX = "base_model.model."  # PEFT's name of the model that it wraps
 
 
 def split(D: "torch.Tensor", directions: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -263,42 +259,10 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
     configuration that means something else (see lowrank.lora_config).
     """
     folder = Path(folder)
-    turned = input_first(base.config)
-    rank, scale = read_lora_config(folder / CONFIG_FILE, turned)
-    entries, _ = read_header(folder / WEIGHTS_FILE)
-    names = {path: n for n in matrix_names(base) for path in paths_in_memory(base.config, n)}
-    factors = {}
-    for key in sorted(entries):
-        path, ending = key.removeprefix(PREFIX), ".lora_A.weight"
-        name = names.get(path.removesuffix(ending))
-        if key.startswith(PREFIX) and path.endswith(".lora_B.weight"):
-            if key.replace(".lora_B.", ".lora_A.") in entries:
-                continue
-        elif key.startswith(PREFIX) and path.endswith(ending) and name is not None:
-            A, B = entries[key], entries.get(key.replace(".lora_A.", ".lora_B."))
-            rows, columns = base.find(name).shape
-            if turned:
-                rows, columns = columns, rows
-            if B is not None and (A.shape, B.shape) == ((rank, columns), (rows, rank)):
-                factors[name] = (A, B)
-                continue
-        raise InputError(
-            f"{folder / WEIGHTS_FILE}: tensor {key} does not fit {base.folder}: a pair lora_A "
-            f"[{rank}, in], lora_B [out, {rank}] for each of its weights expected; nothing is "
-            "dropped in silence"
-        )
+    factors, scale = read_factors(folder, base)
     bases = {}
     if (folder / RECORD_FILE).is_file():
         record = read_json(folder / RECORD_FILE)
         check_origin(record["delta"], "base", base, folder)
         bases = {name: matrix.get("base") for name, matrix in record["matrices"].items()}
-    return Adapter(folder, factors, scale, turned, bases)
-
-
-def matrix_names(base: Checkpoint) -> list[str]:
-    """Names of everything that an adapter may be for: tensors, and the matrices of stacks."""
-    names = list(base.tensors)
-    for tensor, part in base.anatomy.parts.items():
-        if part.stacked:
-            names += [matrix_name(tensor, i) for i in range(base.tensors[tensor].shape[0])]
-    return names
+    return Adapter(folder, factors, scale, input_first(base.config), bases)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lowrank import engine, prompts, store
+from lowrank.checkpoint import open_checkpoint
 from lowrank.engine import Serving
 from lowrank.errors import InputError
+from lowrank.factors import read_factors
 from lowrank.feeding import Complete
 from lowrank.files import write_json, write_table
 from lowrank.machine import device_name
@@ -171,6 +173,8 @@ def make(
     start: Callable[[Serving, int], Complete],
 ) -> dict[str, store.Kept]:
     """Start an engine and have it make what is missing, each completion into the store."""
+    if job.serving.adapter is not None:
+        read_factors(job.serving.adapter, open_checkpoint(job.serving.model))
     run = store.Run(
         device_name(job.serving.device),
         engine.versions(),
