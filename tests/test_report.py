@@ -265,6 +265,18 @@ def test_completions_that_differ_in_text_are_counted(tmp_path):
     assert row["cells"][at]["text"] == str(found.distinct["sums", "new"])
 
 
+def test_what_sampling_warned_of_stands_before_the_answer(tmp_path, undrawn):
+    path = results_of(tmp_path)
+    report.build(path, tmp_path, tmp_path / "report")
+    assert "Warning." not in (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    record = tmp_path / "samples/sums/new/2-of-2.json"
+    write_json(record, read_json(record) | {"warnings": ["23 of 24 completions are <empty>"]})
+    report.build(path, tmp_path, tmp_path / "report")
+    page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    warned = page.index("New one on Sums: 23 of 24 completions are &lt;empty&gt;.")
+    assert warned < page.index('<div class="answer">')
+
+
 def test_prompts_that_differ_between_models_are_called_out(tmp_path):
     path = results_of(tmp_path)
     same = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])

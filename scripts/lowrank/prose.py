@@ -46,6 +46,16 @@ SERVING = {
 FIDELITY = "What became of the change meant for the projections when the variant was stored."
 
 
+def warnings(found: Evidence) -> list[str]:
+    """What sampling warned of, a sentence a table: shown before any answer."""
+    return [
+        f"{found.label(model)} on {benchmark_label(found, benchmark)}: {warning}."
+        for (benchmark, model), records in found.provenance.items()
+        for record in records
+        for warning in record["warnings"]
+    ]
+
+
 def asked(found: Evidence) -> list[str]:
     """The question, what was kept, how it was read."""
     experiment, sampling = found.experiment, found.experiment["sampling"]

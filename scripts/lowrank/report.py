@@ -151,6 +151,7 @@ def _content(
         "name": experiment["name"],
         "title": experiment["title"],
         "asked": prose.asked(found),
+        "warnings": prose.warnings(found),
         "answer": prose.answer(found, frames),
         "benchmarks": benchmarks,
         "uncertainty": prose.uncertainty(found, frames),
