@@ -21,9 +21,10 @@ sys.path.insert(0, str(HERE / "scripts"))
 from lowrank.configuration import load
 from lowrank.digest import code_digest, source_digest
 from lowrank.errors import InputError
-from lowrank.experiment import folder_flag
+from lowrank.experiment import adapter_weights, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
+from lowrank.sizes import check_sizes
 from lowrank.strict_yaml import read_yaml
 from lowrank.surroundings import shield
 
@@ -42,6 +43,8 @@ try:
     for file in workflow.configfiles:
         read_yaml(Path(file), file)
     experiment = load(config, module=__name__)
+    if workflow.is_main_process:
+        check_sizes(experiment)
 except InputError as error:
     sys.exit(f"error: {error}")
 

@@ -5,7 +5,7 @@ formats' weights, links into a cache.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from lowrank.errors import InputError
@@ -63,6 +63,13 @@ def weight_files(folder: Path) -> list[str]:
     return weight_names(
         str(folder), present, lambda: read_index(plain_file(folder, INDEX), str(folder))
     )
+
+
+def taken(weights: Sequence[str], present: Iterable[str]) -> list[str]:
+    """The files of a checkpoint that are taken over: weights first, then what describes them."""
+    present = set(present)
+    index = [INDEX] if list(weights) != [SINGLE] else []
+    return [*weights, *(n for n in (*index, *CONFIG_FILES, *TOKENIZER_FILES) if n in present)]
 
 
 def weight_names(

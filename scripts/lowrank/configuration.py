@@ -52,8 +52,9 @@ def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -
     asked = f"config of module {module}" if module else "config.yaml"
     # `--config 'ranks=[8,16]' details=false` reaches us as strings.
     config = config | {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
-    if config.get("details") in ("true", "false"):
-        config["details"] = config["details"] == "true"
+    for key in ("details", "keep_variants"):
+        if config.get(key) in ("true", "false"):
+            config[key] = config[key] == "true"
     config = read_yaml(root / "config.yaml", "config.yaml") | config
     _check(config, root / "workflow/schemas/config.schema.yaml", asked)
     path = _experiment_file(config["experiment"], root, asked)
@@ -223,6 +224,10 @@ def _check_paths(experiment: Experiment, where: str, root: Path) -> None:
         for name, source in experiment.subject[group].items():
             if "path" in source:
                 _check_path(source["path"], f"{where}: {group}.{name}.path", root)
+    try:
+        experiment.weight_names  # noqa: B018, a folder without weights is refused here
+    except InputError as error:
+        raise InputError(f"{where}: models: {error}") from None
     if experiment.subject.get("published"):
         _check_path(experiment.subject["published"], f"{where}: published", root)
 

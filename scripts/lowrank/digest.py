@@ -9,6 +9,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from lowrank.errors import InputError
 from lowrank.places import ROOT
 
 # Files up to this many bytes are hashed whole; of larger ones, evenly spaced blocks are.
@@ -63,23 +64,25 @@ def _imports(code: bytes) -> list[str]:
     return names
 
 
-def source_digest(source: str | Path) -> str:
-    """Digest of the content of a local file or folder, by names and bytes, never by times.
+def source_digest(*files: str | Path) -> str:
+    """Digest of the content of local files, by names and bytes, never by times.
 
     Files above 32 MiB (weights) are sampled, size and 16 evenly spaced blocks of 1 MiB, so
     that planning stays quick with local checkpoints of many gigabytes; the fetched copy's
-    manifest has the full hash of every file. What does not exist is "missing".
+    manifest has the full hash of every file. "missing" if one does not exist; InputError if one
+    cannot be read.
     """
-    source = Path(source)
-    if not source.exists():
+    paths = [Path(file) for file in files]
+    if not all(path.exists() for path in paths):
         return "missing"
-    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     digest = hashlib.sha256()
-    for path in files:
-        name = path.name if path == source else path.relative_to(source).as_posix()
+    for path in sorted(paths):
         state = path.stat()
-        digest.update(f"{name}\0{state.st_size}\0".encode())
-        digest.update(_content(path.absolute(), state.st_size, state.st_mtime_ns))
+        digest.update(f"{path.name}\0{state.st_size}\0".encode())
+        try:
+            digest.update(_content(path.absolute(), state.st_size, state.st_mtime_ns))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()[:16]
 
 

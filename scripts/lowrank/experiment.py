@@ -14,7 +14,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from lowrank.checkpoint_files import SINGLE, taken, weight_files
 from lowrank.digest import source_digest
+from lowrank.errors import InputError
 from lowrank.lora_ranks import VLLM_RANKS
 from lowrank.places import locate
 
@@ -99,6 +101,10 @@ class Experiment:
         """The model whose training is cut to its top directions."""
         return self.deltas[self.subject["delta"]]["derivative"]
 
+    def pair(self, delta: str) -> tuple[str, str]:
+        """The base and the derivative of a delta."""
+        return self.deltas[delta]["base"], self.deltas[delta]["derivative"]
+
     @cached_property
     def variants(self) -> dict[str, Variant]:
         """Every variant, by name: the post's in the order of its tables, then the controls."""
@@ -134,6 +140,22 @@ class Experiment:
     def manifest(self, model: str) -> str:
         """The file that stands for a checkpoint in the rules' inputs."""
         return f"{self.model_folder(model)}/manifest.json"
+
+    @cached_property
+    def weight_names(self) -> dict[str, list[str]]:
+        """Names of every fetched model's weight files: those in its folder, or as `shards` says.
+
+        Raises InputError for a folder that holds no weights.
+        """
+        return {name: weight_names_of(source) for name, source in self.models.items()}
+
+    def weights(self, *models: str) -> list[str]:
+        """The weight files of checkpoints."""
+        return [
+            f"{self.model_folder(model)}/{name}"
+            for model in models
+            for name in ([SINGLE] if model in self.variants else self.weight_names[model])
+        ]
 
     @cached_property
     def adapters(self) -> dict[str, Variant]:
@@ -182,10 +204,19 @@ class Experiment:
             *(self.manifest(model) for model in [*self.models, *self.variants]),
         ]
 
-    def source_content(self, group: str, name: str) -> str:
-        """What identifies a source's content: a digest of a local one, a hub's revision."""
+    def source_content(self, group: str, name: str, file: str | None = None) -> str:
+        """What identifies a source's content: a digest of a local one, a hub's revision.
+
+        Of a model's folder the files that are taken from it, or one of them, and no other.
+        """
         source = self.subject[group][name]
-        return source_digest(locate(source["path"])) if "path" in source else source["revision"]
+        if "path" not in source:
+            return source["revision"]
+        path = locate(source["path"])
+        if group == "benchmarks":
+            return source_digest(path)
+        weights, present = self.weight_names[name], [found.name for found in path.iterdir()]
+        return source_digest(*(path / n for n in ([file] if file else taken(weights, present))))
 
     def published_content(self) -> str | None:
         """A digest of the published figures that the report shows beside its own; None without."""
@@ -297,9 +328,32 @@ class Experiment:
             "base": self.base,
             "derivative": self.derivative,
             "variants": variants,
-            **{key: value for key, value in self.config.items() if key != "experiment"},
+            **{k: v for k, v in self.config.items() if k not in ("experiment", "keep_variants")},
         }
         return json.dumps(resolved, ensure_ascii=False)
+
+
+def weight_names_of(source: dict[str, Any]) -> list[str]:
+    """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
+
+    What lies on a hub is not asked for while planning, which works without a network.
+    """
+    if "path" in source:
+        folder = locate(source["path"])
+        if not folder.is_dir():
+            raise InputError(f"{source['path']}: is no folder; a checkpoint's folder expected")
+        return weight_files(folder)
+    shards = source.get("shards", 1)
+    if isinstance(shards, list):
+        return shards
+    if shards == 1:
+        return [SINGLE]
+    return [f"model-{i:05d}-of-{shards:05d}.safetensors" for i in range(1, shards + 1)]
+
+
+def adapter_weights(records: Iterable[str]) -> list[str]:
+    """The weights beside the files that stand for adapters."""
+    return [str(Path(record).with_name("adapter_model.safetensors")) for record in records]
 
 
 def folder_flag(name: str, files: Iterable[str]) -> str:

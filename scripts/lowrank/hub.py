@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,11 @@ from typing import Any
 
 from lowrank.checkpoint import open_checkpoint
 from lowrank.checkpoint_files import (
-    CONFIG_FILES,
     INDEX,
     SINGLE,
-    TOKENIZER_FILES,
     plain_file,
     read_index,
+    taken,
     weight_files,
     weight_names,
 )
@@ -103,11 +102,11 @@ def plain_errors(what: str) -> Iterator[None]:
             f"{what}: no such repository, or a private one (401/404); check its name, or {token}"
         ) from None
     except errors.OfflineModeIsEnabled:
-        raise InputError(_not_cached(what)) from None
+        raise InputError(not_cached(what)) from None
     except errors.LocalEntryNotFoundError as error:
         # The client wraps lost connections in this, too; its cause tells them apart.
-        if _offline():
-            raise InputError(_not_cached(what)) from None
+        if offline():
+            raise InputError(not_cached(what)) from None
         raise InputError(_http_sentence(what, error.__cause__ or error, token)) from None
     except errors.EntryNotFoundError:
         raise InputError(
@@ -128,7 +127,7 @@ def plain_errors(what: str) -> Iterator[None]:
         raise InputError(_http_sentence(what, error, token)) from None
 
 
-def _not_cached(what: str) -> str:
+def not_cached(what: str) -> str:
     return f"{what}: HF_HUB_OFFLINE is set and the client's cache does not have it; unset it once"
 
 
@@ -153,7 +152,7 @@ def _kind(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _offline() -> bool:
+def offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
@@ -170,25 +169,19 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
     output = Path(output)
     source = {"repo": repo, "revision": revision}
     what = f"{repo}@{revision[:10]}"
-    if _offline():
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(repo, "config.json", revision=revision)
-        if not isinstance(found, str):
-            raise InputError(_not_cached(what))
-        cached = Path(found).parent
-        present = [path.name for path in cached.iterdir()]
-        weights = weight_names(what, present, lambda: read_index(cached / INDEX, what))
-        _take(cached, _taken(weights, present), weights, output, source)
+    if offline():
+        cached, weights = cached_weights(repo, revision, what)
+        names = taken(weights, [path.name for path in cached.iterdir()])
+        _take(cached, names, weights, output, source)
         return
 
-    listed = {file.name: file for file in _list(repo, revision, "model", what)}
-    weights = weight_names(what, listed, lambda: _remote_index(repo, revision, listed, what))
+    listed = {file.name: file for file in list_files(repo, revision, "model", what)}
+    weights = weight_names(what, listed, lambda: remote_index(repo, revision, listed, what))
     if weights == [SINGLE] and INDEX in listed:
         print(f"{what}: {SINGLE} is taken, {INDEX} is not, as in transformers", file=sys.stderr)
-    names = _taken(weights, listed)
+    names = taken(weights, listed)
     known = {name: digest for name in names if (digest := listed[name].known(output / name))}
-    client_is_ours = (output / MARKER).exists() or not _client_folder(output).exists()
+    client_is_ours = (output / MARKER).exists() or not client_folder(output).exists()
     set_aside(output, names, known)
     # A link to somebody's file goes rather than be fetched into.
     keep = [name for name in names if not has_another_name(output / name)]
@@ -199,7 +192,7 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
         print(f"{count}/{len(names)} {name}, {gigabytes:.3g} GB", file=sys.stderr, flush=True)
         if listed[name].sha256:
             note_written(output, name, listed[name].sha256, done=False)
-        path = _download(repo, revision, listed[name], output, what)
+        path = download(repo, revision, listed[name], output, what)
         known[name] = listed[name].known(path) or sha256(path)
         note_written(output, name, known[name])
     _write_index(output, weights)
@@ -208,18 +201,24 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
         _forget_client(output)
 
 
-def _taken(weights: Sequence[str], present: Iterable[str]) -> list[str]:
-    """The files of a checkpoint that are taken over: weights first, then what describes them."""
-    index = [INDEX] if list(weights) != [SINGLE] else []
-    return [*weights, *(n for n in (*index, *CONFIG_FILES, *TOKENIZER_FILES) if n in present)]
+def cached_weights(repo: str, revision: str, what: str) -> tuple[Path, list[str]]:
+    """A repository's folder in the hub client's cache, and its weight files; InputError without."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    if not isinstance(found, str):
+        raise InputError(not_cached(what))
+    folder = Path(found).parent
+    present = [path.name for path in folder.iterdir()]
+    return folder, weight_names(what, present, lambda: read_index(folder / INDEX, what))
 
 
-def _remote_index(
+def remote_index(
     repo: str, revision: str, listed: dict[str, RemoteFile], what: str
 ) -> dict[str, str]:
     """The weight map of a repository's index, read before anything is put into the output."""
     with tempfile.TemporaryDirectory() as folder:
-        return read_index(_download(repo, revision, listed[INDEX], Path(folder), what), what)
+        return read_index(download(repo, revision, listed[INDEX], Path(folder), what), what)
 
 
 def _write_index(output: Path, weights: Sequence[str]) -> None:
@@ -232,7 +231,7 @@ def _write_index(output: Path, weights: Sequence[str]) -> None:
     write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _list(repo: str, revision: str, kind: str, what: str) -> list[RemoteFile]:
+def list_files(repo: str, revision: str, kind: str, what: str) -> list[RemoteFile]:
     """The files at the top of a repository (of a dataset: all) with sizes and hashes."""
     with plain_errors(what):
         from huggingface_hub import HfApi, constants
@@ -258,7 +257,7 @@ def _list(repo: str, revision: str, kind: str, what: str) -> list[RemoteFile]:
     ]
 
 
-def _download(
+def download(
     repo: str, revision: str, file: RemoteFile, folder: Path, what: str, **kind: Any
 ) -> Path:
     """One file into a folder; fetched once more, then refused, if its hash is not the hub's."""
@@ -295,17 +294,17 @@ def _missing(output: Path, files: Sequence[RemoteFile]) -> int:
         for file in files
         if not ((output / file.name).is_file() and (output / file.name).stat().st_size == file.size)
     )
-    started = sum(path.stat().st_size for path in _client_folder(output).rglob("*.incomplete"))
+    started = sum(path.stat().st_size for path in client_folder(output).rglob("*.incomplete"))
     return needed - started
 
 
-def _client_folder(output: Path) -> Path:
+def client_folder(output: Path) -> Path:
     return output / ".cache" / "huggingface"
 
 
 def _forget_client(output: Path) -> None:
     """Remove the hub client's notes on finished downloads from a folder."""
-    shutil.rmtree(_client_folder(output), ignore_errors=True)
+    shutil.rmtree(client_folder(output), ignore_errors=True)
     if (output / ".cache").is_dir() and not any((output / ".cache").iterdir()):
         (output / ".cache").rmdir()
 
@@ -322,7 +321,7 @@ def copy_model(path: str | Path, output: str | Path) -> None:
     check_output(output, [path])
     open_checkpoint(path)
     weights = weight_files(path)
-    names = _taken(weights, [entry.name for entry in path.iterdir()])
+    names = taken(weights, [entry.name for entry in path.iterdir()])
     _take(path, names, weights, output, {"path": str(given)})
 
 
@@ -339,10 +338,14 @@ def _take(
     output.mkdir(parents=True, exist_ok=True)
     way = way_to_place(files[weights[0]], output)
     ways = {name: way if name in weights else "copy" for name in names}
-    copied = [files[name].stat().st_size for name in names if ways[name] == "copy"]
-    claim_checkpoint(output, [folder], known, sum(copied))
-    clear(output)
-    for name, path in files.items():
+    there = [name for name in weights if _same(output / name, files[name], known[name])]
+    new = {name: path for name, path in files.items() if name not in there}
+    copied = [path.stat().st_size for name, path in new.items() if ways[name] == "copy"]
+    claim_checkpoint(output, [folder], known, sum(copied), there)
+    clear(output, there)
+    for name in there:
+        note_written(output, name, known[name])
+    for name, path in new.items():
         with whole_file(output / name, lambda name=name: known[name]) as temporary:
             place(path, temporary, ways[name])
             if ways[name] == "copy" and sha256(temporary) != known[name]:
@@ -353,19 +356,26 @@ def _take(
     write_manifest(output, source, known)
 
 
+def _same(path: Path, source: Path, digest: str) -> bool:
+    """Whether a path leads to a source file, or to a file of its content."""
+    if not path.is_file() or path.stat().st_size != source.stat().st_size:
+        return False
+    return path.samefile(source) or sha256(path) == digest
+
+
 def fetch_file(repo: str, revision: str, file: str, folder: Path) -> Path:
     """One file of a dataset repository at a commit, into a folder; its path there."""
     check_revision(repo, revision)
     what = f"{repo}@{revision[:10]}"
-    if _offline():
+    if offline():
         with plain_errors(f"{what}: {file}"):
             from huggingface_hub import hf_hub_download
 
             return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision))
-    listed = {entry.name: entry for entry in _list(repo, revision, "dataset", what)}
+    listed = {entry.name: entry for entry in list_files(repo, revision, "dataset", what)}
     if file not in listed:
         tables = [name for name in listed if name.endswith((".parquet", ".jsonl", ".json", ".csv"))]
         raise InputError(
             f"{what}: has no file {file}; its tables are {', '.join(tables) or 'none'}"
         )
-    return _download(repo, revision, listed[file], folder, what, repo_type="dataset")
+    return download(repo, revision, listed[file], folder, what, repo_type="dataset")

@@ -5,7 +5,6 @@ float32 beside bfloat16 stays so. What the cast did to the delta is measured whi
 hand and written to fidelity.json.
 """
 
-import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lowrank.adapter import Adapter, open_adapter
 from lowrank.architecture import merged_only, text_config
 from lowrank.checkpoint import Checkpoint, open_pair
-from lowrank.checkpoint_files import INDEX, SINGLE, TOKENIZER_FILES, plain_file
+from lowrank.checkpoint_files import SINGLE, TOKENIZER_FILES, plain_file
 from lowrank.claims import check_output, clear
 from lowrank.delta import check_content, content_digest
 from lowrank.errors import InputError
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 1 << 18  # entries at work at a time: 1 MiB as float32, which stays in the cache
-SHARD_BYTES = 5_000_000_000
 # Two models that differ in one of these cannot share weights, whatever their shapes say.
 STRUCTURE = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers",
@@ -192,7 +190,6 @@ def write_variant(
     leave_out: Sequence[str] = (),
     carrier: bool = False,
     threads: int = 1,
-    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write a checkpoint: the base with an adapter merged, other weights and biases copied or kept.
 
@@ -224,7 +221,7 @@ def write_variant(
     claim_checkpoint(output, inputs, needed=size)
     clear(output)
 
-    hashes = _write_weights(recipe, stored, output, shard_bytes)
+    hashes = _write_weights(recipe, stored, output)
     write_json(output / "config.json", config, foreign=True)
     if (derivative.folder / "generation_config.json").exists():
         generation = read_json(plain_file(derivative.folder, "generation_config.json"))
@@ -261,43 +258,18 @@ def write_variant(
     write_manifest(output, source, hashes)
 
 
-def _write_weights(
-    recipe: Recipe, stored: Sequence[Stored], output: Path, shard_bytes: int
-) -> dict[str, str]:
-    """Write one file or several of at most `shard_bytes` with an index; SHA-256 by file name."""
-    shards: list[list[Stored]] = [[]]
-    filled = 0
-    for _, group in itertools.groupby(stored, key=lambda item: item.pair.tensor):
-        whole = list(group)  # a tensor, or all matrices of a stack, in their order
-        size = sum(math.prod(item.shape) * DTYPE_BYTES[item.dtype] for item in whole)
-        if shards[-1] and filled + size > shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1] += whole
-        filled += size
-    count = len(shards)
-    names = [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
-    names = names if count > 1 else [SINGLE]
+def _write_weights(recipe: Recipe, stored: Sequence[Stored], output: Path) -> dict[str, str]:
+    """Write one file, whatever its size: its name is known before; SHA-256 by file name."""
     progress = Progress(len(stored), "tensors")
 
-    def stream(shard: Sequence[Stored]) -> Iterator["torch.Tensor"]:
-        for item in shard:
+    def stream() -> Iterator["torch.Tensor"]:
+        for item in stored:
             yield from pieces(recipe, item)
             progress.step()
 
-    hashes, total = {}, 0
-    for name, shard in zip(names, shards, strict=True):
-        tensors = stored_tensors(shard)
-        size, hashes[name] = write_tensors(output / name, tensors, stream(shard), {"format": "pt"})
-        total += size
-    if count > 1:
-        weight_map = {
-            item.pair.tensor: name
-            for name, shard in zip(names, shards, strict=True)
-            for item in shard
-        }
-        write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    return hashes
+    tensors = stored_tensors(stored)
+    _, digest = write_tensors(output / SINGLE, tensors, stream(), {"format": "pt"})
+    return {SINGLE: digest}
 
 
 def stored_tensors(stored: Sequence[Stored]) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -6,6 +6,7 @@ rule delta_svd:
     input:
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
+        weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
     output:
         manifest="results/{experiment}/delta/{delta}/manifest.json",
         spectrum="results/{experiment}/delta/{delta}/spectrum.parquet",

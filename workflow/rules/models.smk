@@ -1,8 +1,31 @@
 """Checkpoints and problem sets, from a hub at a pinned revision or from a local path."""
 
 
+rule fetch_weights:
+    """One file of a checkpoint's weights."""
+    output:
+        weights="results/{experiment}/models/{model}/{file}.safetensors",
+    log:
+        "results/{experiment}/logs/models/{model}-{file}.log",
+    conda:
+        "../../envs/models.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=lambda w, attempt: 120 * attempt,
+    params:
+        program=shipped("scripts/fetch_weights.py"),
+        code=code_digest("scripts/fetch_weights.py"),
+        content=lambda w: experiment.source_content("models", w.model, f"{w.file}.safetensors"),
+        source=lambda w: experiment.source_flags("models", w.model),
+    shell:
+        "python {params.program:q} {params.source} --output {output.weights} &> {log}"
+
+
 rule fetch_model:
-    """A checkpoint's safetensors, configuration and tokenizer, and a manifest of all of it."""
+    """A checkpoint's configuration and tokenizer, and a manifest of all of it."""
+    input:
+        weights=ancient(lambda w: experiment.weights(w.model)),
     output:
         manifest="results/{experiment}/models/{model}/manifest.json",
     log:

@@ -5,7 +5,9 @@ rule sample:
     """A model's completions of every benchmark, or one part of them, from one start of vLLM."""
     input:
         model=lambda w: experiment.manifest(w.model),
+        weights=ancient(lambda w: experiment.weights(w.model)),
         adapter=lambda w: experiment.beside(w.model),
+        factors=ancient(lambda w: adapter_weights(experiment.beside(w.model))),
         tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
         problems=expand(
             "results/{{experiment}}/benchmarks/{benchmark}.parquet",

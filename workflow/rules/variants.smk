@@ -7,6 +7,7 @@ rule build_adapter:
         delta="results/{experiment}/delta/{delta}/manifest.json",
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
+        weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
     output:
         adapter="results/{experiment}/adapters/{delta}/{adapter}/adapter_model.safetensors",
         config="results/{experiment}/adapters/{delta}/{adapter}/adapter_config.json",
@@ -38,7 +39,12 @@ rule build_variant:
         base=experiment.manifest(experiment.base),
         derivative=experiment.manifest(experiment.derivative),
         tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
+        weights=ancient(experiment.weights(experiment.base, experiment.derivative)),
+        factors=ancient(lambda w: adapter_weights(experiment.adapter(w.variant))),
     output:
+        weights=(str if experiment.config["keep_variants"] else temp)(
+            "results/{experiment}/variants/{variant}/model.safetensors"
+        ),
         manifest="results/{experiment}/variants/{variant}/manifest.json",
         fidelity="results/{experiment}/variants/{variant}/fidelity.json",
     log:
