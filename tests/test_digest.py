@@ -48,18 +48,19 @@ def test_neither_times_nor_the_folder_matter(scripts, tmp_path_factory):
 
 
 def test_a_source_is_its_names_and_bytes(tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    first = source_digest(folder)
-    os.utime(folder / "config.json", (1, 1))
-    assert source_digest(folder) == first
-    (folder / "config.json").write_text("[]")
-    assert source_digest(folder) != first
-    (folder / "config.json").write_text("{}")
-    (folder / "config.json").rename(folder / "other.json")
-    assert source_digest(folder) != first
-    assert source_digest(tmp_path / "absent") == "missing"
+    config, other = tmp_path / "config.json", tmp_path / "other.json"
+    config.write_text("{}")
+    first = source_digest(config)
+    os.utime(config, (1, 1))
+    assert source_digest(config) == first
+    config.write_text("[]")
+    assert source_digest(config) != first
+    other.write_text("{}")
+    assert source_digest(other) != first
+    both = source_digest(config, other)
+    assert both not in (source_digest(config), source_digest(other))
+    assert source_digest(other, config) == both
+    assert source_digest(config, tmp_path / "absent") == "missing"
 
 
 def test_large_files_are_sampled_from_end_to_end(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def link_weights(folder: str | Path, output: str | Path) -> None:
     """
     output = Path(output)
     source = plain_file(locate(folder), output.name)
-    check_output(output, [source])
+    check_output(output.parent, [source.parent])
     _link(source, output)
 
 
