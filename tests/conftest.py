@@ -16,7 +16,7 @@ PLANTED = 3  # rank of the delta between base and derivative, before noise
 
 # The longest files first, and first of all the one that mostly waits (for a cluster's queue), so
 # that no worker is left alone with it in the end.
-FIRST = ("test_cluster.py", "test_workflow.py", "test_delta.py")
+FIRST = ("test_cluster.py", "test_workflow.py", "test_weights.py", "test_delta.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -210,3 +210,21 @@ def trio(tmp_path_factory: pytest.TempPathFactory) -> Trio:
         write_checkpoint(folder / "base", base, config(False, "bfloat16")),
         write_checkpoint(folder / "derivative", derivative, config(False, "float32"), shards=2),
     )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A case of the workflow that was run to its end; tests change copies of it."""
+    from workflow_case import make_case, snakemake
+
+    case = make_case(tmp_path_factory.mktemp("finished") / "case")
+    snakemake(case, "--cores", "2")
+    return case
+
+
+@pytest.fixture
+def case(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished case, to be changed."""
+    from workflow_case import copy_case
+
+    return copy_case(finished, tmp_path / "case")

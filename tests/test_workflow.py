@@ -6,39 +6,24 @@ One small experiment is run for real; every test changes a copy of it and asks w
 import os
 import shutil
 import time
-from pathlib import Path
 
 import pandas
 import pytest
 import yaml
-from workflow_case import configure, copy_case, make_case, planned, snakemake
+from workflow_case import (
+    MODELS,
+    configure,
+    copy_case,
+    engines,
+    make_case,
+    planned,
+    results,
+    sampled_anew,
+    snakemake,
+)
 
 from lowrank.files import MARKER
 from lowrank.outputs import outputs
-
-MODELS = ("sft", "rl", "r2-copy", "r0-copy")
-
-
-def results(case: Path) -> dict[str, bytes]:
-    """Content of every file below results/tiny but logs and timings."""
-    root = case / "results/tiny"
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.relative_to(root).parts[0] not in ("logs", "timings")
-    }
-
-
-@pytest.fixture(scope="module")
-def finished(vllm, tmp_path_factory):
-    case = make_case(tmp_path_factory.mktemp("finished") / "case")
-    snakemake(case, "--cores", "2")
-    return case
-
-
-@pytest.fixture
-def case(finished, tmp_path):
-    return copy_case(finished, tmp_path / "case")
 
 
 def test_everything_is_there(finished):
@@ -145,22 +130,6 @@ def test_a_removed_rank_runs_the_report_only(finished, tmp_path):
     assert {name: after[name] for name in before} == before
 
 
-def sampled_anew(models=MODELS) -> set[str]:
-    """The jobs that follow when the samples of models are made again."""
-    return {"report"}.union(
-        *(
-            {f"sample model={m} part=1-of-1", f"grade model={m}", f"metrics model={m}"}
-            for m in models
-        )
-    )
-
-
-def engines(case: Path) -> int:
-    """How many engines were started by all jobs of a case so far."""
-    logs = (case / "results").rglob("logs/samples/*.log.all")
-    return sum(log.read_text().count("engine up after") for log in logs)
-
-
 def test_more_samples_make_only_the_new_ones(case):
     before, started = results(case), engines(case)
     configure(case, samples=4)
@@ -240,111 +209,6 @@ def test_edited_sources_of_a_model_are_noticed(case):
     assert "fetch_benchmark" in jobs
     assert {f"sample model={model} part=1-of-1" for model in MODELS} <= jobs
     assert not any(job.startswith(("delta_svd", "build")) for job in jobs)
-
-
-def test_what_else_lies_in_a_models_folder_runs_nothing(case):
-    """Only what is taken from a folder is its source, whether the rest can be read or not."""
-    folder = case / "resources/mini/sft"
-    (folder / ".DS_Store").write_bytes(b"Bud1")
-    (folder / "optimizer.pt").write_bytes(b"\x80\x04.")
-    (folder / "checkpoint-100").mkdir()
-    shutil.copy2(folder / "model.safetensors", folder / "checkpoint-100/model.safetensors")
-    (folder / "secret").write_text("not for everybody")
-    (folder / "secret").chmod(0)
-    (folder / "locked").mkdir(0)
-    assert planned(case) == set()
-    (folder / "locked").chmod(0o700)
-    with (folder / "generation_config.json").open("a") as file:
-        file.write("\n")
-    jobs = planned(case)
-    assert "fetch_model model=sft" in jobs
-    assert not any(job.startswith("fetch_weights") for job in jobs)
-
-
-WEIGHTS = "results/tiny/models/rl/model-00002-of-00002.safetensors"
-
-
-def test_weights_that_nothing_needs_may_be_missing(case):
-    for model in ("models/rl/model-00002-of-00002", "variants/r2-copy/model", "models/sft/model"):
-        (case / f"results/tiny/{model}.safetensors").unlink()
-    (case / "results/tiny/adapters/rl/r2/adapter_model.safetensors").unlink()
-    assert planned(case) == set()
-
-
-def test_a_purged_variant_is_built_again_for_more_samples_only(case):
-    """Of its completions only the missing ones are sampled."""
-    started = engines(case)
-    (case / "results/tiny/variants/r2-copy/model.safetensors").unlink()
-    configure(case, samples=4)
-    assert planned(case) == sampled_anew() | {"build_variant variant=r2-copy"}
-    table = "results/tiny/samples/tiny3/r2-copy/1-of-1.parquet"
-    old = pandas.read_parquet(case / table)
-    snakemake(case, "--cores", "2", table)
-    assert engines(case) == started + 1
-    log = (case / "results/tiny/logs/samples/r2-copy-1-of-1.log").read_text()
-    assert "12 completions, 6 of them to be sampled" in log
-    rows = pandas.read_parquet(case / table)
-    kept = rows[rows["sample"] < 2].reset_index(drop=True)
-    pandas.testing.assert_frame_equal(kept, old)
-
-
-def test_a_deleted_shard_is_fetched_when_something_needs_it(case):
-    """What depends on it is made again, byte for byte; no completion is sampled again."""
-    before, started = results(case), engines(case)
-    (case / WEIGHTS).unlink()
-    (case / "results/tiny/variants/r2-copy/manifest.json").unlink()
-    jobs = planned(case)
-    assert "fetch_weights model=rl file=model-00002-of-00002" in jobs
-    assert "fetch_weights model=rl file=model-00001-of-00002" not in jobs
-    assert "fetch_weights model=sft file=model" not in jobs
-    snakemake(case, "--cores", "2")
-    assert engines(case) == started
-    assert results(case) == before
-    # Asked for by its name, it is fetched by itself.
-    (case / WEIGHTS).unlink()
-    assert planned(case, WEIGHTS) == {"fetch_weights model=rl file=model-00002-of-00002"}
-    snakemake(case, "--cores", "2", WEIGHTS)
-    assert planned(case) == set()
-
-
-@pytest.mark.parametrize("folder", ["variants/r2-copy/model", "adapters/rl/r2/adapter_model"])
-def test_a_file_that_was_cut_is_named_before_anything_runs(case, folder):
-    path = case / f"results/tiny/{folder}.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    before = results(case)
-    configure(case, samples=4)
-    done = snakemake(case, "--cores", "2", check=False)
-    assert done.returncode != 0
-    assert f"error: results/tiny/{folder}.safetensors: 1000 bytes, " in done.stdout
-    assert results(case) == before
-    path.unlink()
-    assert planned(case)
-
-
-def test_variants_may_be_temporary(finished, tmp_path):
-    """Their weights go when they were sampled; results are the same, and nothing is left to do."""
-    case = make_case(tmp_path / "case", keep_variants=False)
-    snakemake(case, "--cores", "2")
-    before, after = results(finished), results(case)
-    gone = {name for name in before if name.startswith("variants/") and "safetensors" in name}
-    assert len(gone) == 2
-    assert after == {name: content for name, content in before.items() if name not in gone}
-    assert planned(case) == set()
-    started = engines(case)
-    configure(case, maj_k=[1])
-    assert planned(case) == {*(f"metrics model={model}" for model in MODELS), "report"}
-    (case / "results/tiny/samples/tiny3/r2-copy/1-of-1.parquet").unlink()
-    configure(case, maj_k=[1, 2])
-    assert planned(case) == sampled_anew(["r2-copy"]) | {"build_variant variant=r2-copy"}
-    snakemake(case, "--cores", "2")
-    assert engines(case) == started
-    assert results(case) == after
-
-
-def test_all_outputs_can_be_deleted(case):
-    """Of what is large, nothing stays."""
-    snakemake(case, "--cores", "2", "--delete-all-output")
-    assert list((case / "results").rglob("*.safetensors")) == []
 
 
 def test_touched_files_run_nothing(case):

@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent.parent
+# The models that the experiment `tiny` samples.
+MODELS = ("sft", "rl", "r2-copy", "r0-copy")
 SOURCES = ("Snakefile", "config.yaml", "scripts", "workflow", "envs", "experiments", "resources")
 
 
@@ -88,3 +90,29 @@ def planned(folder: Path, *arguments: str) -> set[str]:
         named = [pair for pair in pairs if not pair.startswith(("experiment=", "benchmark="))]
         jobs.add(" ".join([rule[1], *named]))
     return jobs
+
+
+def results(case: Path) -> dict[str, bytes]:
+    """Content of every file below results/tiny but logs and timings."""
+    root = case / "results/tiny"
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.relative_to(root).parts[0] not in ("logs", "timings")
+    }
+
+
+def sampled_anew(models=MODELS) -> set[str]:
+    """The jobs that follow when the samples of models are made again."""
+    return {"report"}.union(
+        *(
+            {f"sample model={m} part=1-of-1", f"grade model={m}", f"metrics model={m}"}
+            for m in models
+        )
+    )
+
+
+def engines(case: Path) -> int:
+    """How many engines were started by all jobs of a case so far."""
+    logs = (case / "results").rglob("logs/samples/*.log.all")
+    return sum(log.read_text().count("engine up after") for log in logs)
