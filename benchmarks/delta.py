@@ -185,7 +185,9 @@ def main() -> None:
     parser.add_argument("--mergekit", metavar="VENV", help="an environment that has mergekit")
     parser.add_argument("--without-mergekit", action="store_true")
     parser.add_argument(
-        "--references", action="store_true", help="--details, gesdd, svd_lowrank too"
+        "--references",
+        action="store_true",
+        help="detailed statistics, gesdd, svd_lowrank too",
     )
     parser.add_argument("--check", type=int, default=3, help="matrices to check in float64")
     parser.add_argument("--reference", choices=("gesdd", "svd_lowrank"), help=argparse.SUPPRESS)
@@ -224,7 +226,8 @@ def main() -> None:
                 "--max-rank", str(args.rank), "--exclude-regex", EXCLUDED,
             ]  # fmt: skip
         if args.references:
-            commands["details"] = [*commands["delta_svd"][:-1], out / "details", "--details"]
+            commands["details"] = [python, ROOT / "scripts/delta_statistics.py", *sides, *threads,
+                                   "--delta", out / "delta_svd", "--details"]  # fmt: skip
             for method in ("gesdd", "svd_lowrank"):
                 commands[method] = [python, __file__, "--pair", pair, *threads,
                                     "--rank", str(args.rank), "--reference", method]  # fmt: skip

@@ -13,12 +13,10 @@ def main() -> None:
 
 For the seven projections (q, k, v, o, gate, up, down) of every layer, D = W_derivative - W_base
 is factored once. Written into --output:
-  spectrum.parquet  one row a singular value: sigma, energy kept up to it, and by noise
-  summary.parquet   one row a matrix: norms, ratios to the base's weights, ranks, noise
   ledger.parquet    one row a tensor of either model, and what becomes of it
-  basis/            what build_adapter.py needs for any rank
-  manifest.json     the weights' hashes, the method, versions, what each column of the tables
-                    says; written last
+  basis/            all singular values, and what build_adapter.py needs for any rank
+  manifest.json     the weights' hashes, the method, versions; written last
+delta_statistics.py makes tables of it.
 Interrupted, it goes on from the matrices already done, as long as their weights are the same.""",
         epilog="""example:
   python scripts/delta_svd.py --base results/mini/models/sft --derivative results/mini/models/rl \\
@@ -36,13 +34,6 @@ Interrupted, it goes on from the matrices already done, as long as their weights
         help="tensors to do without, as shell patterns such as '*.inv_freq'; without it a tensor "
         "that only one model has, or in another shape, is an error",
     )
-    parser.add_argument(
-        "--details",
-        action="store_true",
-        help="also what needs more than the factorisation, in about three times the time: the "
-        "spectrum of the shuffled delta, shares of entries unchanged, alignment with the base's "
-        "weights",
-    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument(
         "--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (1)"
@@ -59,7 +50,6 @@ Interrupted, it goes on from the matrices already done, as long as their weights
         leave_out=[pattern for group in args.leave_out for pattern in group],
         threads=args.threads,
         device=args.device,
-        details=args.details,
     )
 
 

@@ -102,7 +102,7 @@ def test_a_variant_is_built_and_served_as_it_is_named():
     assert mini.adapter_flags("rescaled-r3") == "--rank=3 --rescale"
     # The models themselves are served in the experiment's own dtype.
     assert "--dtype=bfloat16" in mini.sampling_flags("rl")
-    assert "--details" not in mini.delta_flags("rl")
+    assert mini.statistics_flags == ""
 
 
 def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served():

@@ -20,6 +20,7 @@ from lowrank import delta as delta_module
 from lowrank.adapter import write_adapter
 from lowrank.checkpoint import open_checkpoint
 from lowrank.delta import basis_file, difference, factor_pair, read_sigma
+from lowrank.delta_statistics import write_statistics
 from lowrank.errors import InputError
 from lowrank.manifest import write_manifest
 from lowrank.variant import write_variant
@@ -32,6 +33,7 @@ def delta(trio, tmp_path_factory):
     """The delta base -> derivative of the trio, factored once."""
     folder = tmp_path_factory.mktemp("delta")
     factor_pair(trio.base, trio.derivative, folder)
+    write_statistics(folder, trio.base, trio.derivative)
     return folder
 
 
@@ -46,8 +48,11 @@ def test_singular_values_of_the_trio(trio, delta):
 
 
 def test_every_column_is_explained(trio, delta, tmp_path):
-    factor_pair(trio.base, trio.derivative, tmp_path, details=True)
-    explained = json.loads((tmp_path / "manifest.json").read_text())["columns"]
+    shutil.copytree(delta, tmp_path, dirs_exist_ok=True)
+    factored = (tmp_path / "manifest.json").read_bytes()
+    write_statistics(tmp_path, trio.base, trio.derivative, details=True)
+    assert (tmp_path / "manifest.json").read_bytes() == factored
+    explained = json.loads((tmp_path / "statistics.json").read_text())["columns"]
     for table, columns in explained.items():
         assert list(columns) == list(pandas.read_parquet(tmp_path / f"{table}.parquet").columns)
     for table, left in (("spectrum", 1), ("summary", 8)):
@@ -178,7 +183,9 @@ def test_matrices_that_did_not_change_are_counted(trio, tmp_path, capsys):
     def freeze(changed):
         changed.update({n: weights[n].float() for n in projections() if "layers.0" in n})
 
-    factor_pair(trio.base, changed(tmp_path, trio, freeze), tmp_path / "delta", details=True)
+    pair = trio.base, changed(tmp_path, trio, freeze)
+    factor_pair(*pair, tmp_path / "delta")
+    write_statistics(tmp_path / "delta", *pair, details=True)
     assert "7 of 14 matrices did not change" in capsys.readouterr().err
     summary = pandas.read_parquet(tmp_path / "delta" / "summary.parquet")
     frozen = summary[summary.layer == 0]
@@ -216,6 +223,11 @@ def tables(folder):
     return [(folder / f"{n}.parquet").read_bytes() for n in ("spectrum", "summary", "ledger")]
 
 
+def statistics(folder: Path, base: Path, derivative: Path) -> pandas.DataFrame:
+    write_statistics(folder, base, derivative)
+    return pandas.read_parquet(folder / "summary.parquet")
+
+
 def test_finished_matrices_are_taken_over_and_damaged_ones_redone(
     trio, delta, tmp_path, monkeypatch
 ):
@@ -231,6 +243,7 @@ def test_finished_matrices_are_taken_over_and_damaged_ones_redone(
     (folder / "manifest.json").unlink()
     factor_pair(trio.base, trio.derivative, folder)
     assert names == [first, second, third]
+    write_statistics(folder, trio.base, trio.derivative)
     assert tables(folder) == tables(delta)
     assert (folder / "manifest.json").read_bytes() == (delta / "manifest.json").read_bytes()
 
@@ -262,16 +275,18 @@ def test_weights_saved_over_the_old_ones_are_noticed(trio, tmp_path, monkeypatch
         write_manifest(folder, {"path": "somewhere"})
     pair, delta, adapter = tuple(models.values()), tmp_path / "delta", tmp_path / "r2"
     factor_pair(*pair, delta)
-    before = pandas.read_parquet(delta / "summary.parquet").frobenius
+    before = statistics(delta, *pair).frobenius
 
     saved_over(models[side], 2)
     with pytest.raises(InputError, match=f"another {side} than .*: the values of .* differ"):
         write_adapter(delta, *pair, 2, adapter)
+    with pytest.raises(InputError, match=f"another {side} than .*: the values of .* differ"):
+        write_statistics(delta, *pair)
     assert not (adapter / "adapter_model.safetensors").exists()
     names = factored_names(monkeypatch)
     factor_pair(*pair, delta)
     assert names == sorted(projections())
-    after = pandas.read_parquet(delta / "summary.parquet").frobenius
+    after = statistics(delta, *pair).frobenius
     assert (after > 2 * before).all()
     write_adapter(delta, *pair, 2, adapter)
 
@@ -298,11 +313,11 @@ def test_a_killed_run_goes_on(trio, delta, tmp_path):
     command = [sys.executable, "-c", slow, SCRIPTS, trio.base, trio.derivative, folder]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(folder.glob("basis/model*"))) < 3 and time.monotonic() < deadline:
+    while len(list(folder.glob("unfinished/model*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = {path: path.stat().st_mtime_ns for path in folder.glob("basis/model*")}
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("unfinished/model*")}
     assert 3 <= len(done) < len(projections())
     assert not (folder / "manifest.json").exists()
 
@@ -311,7 +326,10 @@ def test_a_killed_run_goes_on(trio, delta, tmp_path):
     log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert f"{len(done)} matrices finished earlier are taken over" in log
     assert "14/14 matrices" in log
-    assert all(path.stat().st_mtime_ns == time_ for path, time_ in done.items())
+    finished = {basis_file(folder, path.stem): time_ for path, time_ in done.items()}
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in finished.items())
+    assert not (folder / "unfinished").exists()
+    write_statistics(folder, trio.base, trio.derivative)
     assert tables(folder) == tables(delta)
 
 

@@ -115,6 +115,43 @@ def test_variants_may_be_temporary(finished, tmp_path):
     assert results(case) == after
 
 
+STATISTICS = {"delta_statistics delta=rl", "delta_statistics delta=sft", "report"}
+
+
+def test_statistics_are_apart_from_what_adapters_are_built_from(case):
+    """Fewer of them, or others, redo no adapter, no variant and no sample."""
+    configure(case, details=False)
+    assert planned(case) == STATISTICS
+    started = engines(case)
+    snakemake(case, "--cores", "2")
+    assert engines(case) == started
+    assert "shuffled" not in pandas.read_parquet(
+        case / "results/tiny/delta/rl/spectrum.parquet"
+    ).columns.str.cat(sep=" ")
+    with (case / "scripts/lowrank/spectrum.py").open("a") as module:
+        module.write("# edited\n")
+    assert planned(case) == STATISTICS
+
+
+def test_bases_that_are_gone_are_made_for_a_new_rank(case):
+    basis = case / "results/tiny/delta/rl/basis"
+    shutil.rmtree(basis)
+    assert planned(case) == set()
+    configure(case, ranks=[3])
+    jobs = planned(case)
+    assert {"delta_svd delta=rl", "build_adapter delta=rl adapter=r3"} <= jobs
+    assert not any(job.startswith(("fetch", "delta_svd delta=sft")) for job in jobs)
+
+
+def test_one_basis_that_is_gone_is_named(case):
+    basis = case / "results/tiny/delta/rl/basis"
+    lost = sorted(basis.glob("*.safetensors"))[0]
+    lost.unlink()
+    said = snakemake(case, "--dry-run", check=False).stdout
+    assert f"error: {lost.relative_to(case)}: 0 bytes, manifest.json says " in said
+    assert f"remove {basis.relative_to(case)}, and it is made again" in said
+
+
 def test_all_outputs_can_be_deleted(case):
     """Of what is large, nothing stays."""
     snakemake(case, "--cores", "2", "--delete-all-output")

@@ -271,6 +271,7 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
         "fetch_model": 3,
         "fetch_benchmark": 2,
         "delta_svd": 2,
+        "delta_statistics": 2,
         "build_adapter": 3,
         "build_variant": 7,  # six, and rank 0 with everything else copied
         "sample": 9,  # models: one start of the engine each, for both benchmarks
@@ -278,7 +279,7 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
         "metrics": 9 * 2,
         "report": 1,
         "all": 1,
-        "total": 68,
+        "total": 70,
     }
 
 

@@ -6,22 +6,20 @@ written down before the next one is read, so that memory follows the largest mat
 """
 
 import hashlib
-import json
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lowrank import factorisation, spectrum
 from lowrank.checkpoint import Checkpoint, open_pair
 from lowrank.claims import check_space, claim
-from lowrank.delta_tables import COLUMNS, Factored, spectrum_rows, summary_table
 from lowrank.errors import InputError
-from lowrank.factorisation import METHOD, directions, factor, leading_overlap, shuffled_singular
-from lowrank.files import growing_table, sha256, write_json, write_table
+from lowrank.factorisation import METHOD, directions, factor
+from lowrank.files import sha256, write_json, write_table
 from lowrank.ledger import Pair, ledger_rows, pair_tensors, squared_changes
 from lowrank.manifest import MANIFEST, read_manifest
 from lowrank.progress import Progress
@@ -37,8 +35,20 @@ if TYPE_CHECKING:
     import torch
 
 RECORD = "lowrank-basis-2"  # of the basis files' content; another one is never taken over
-TABLES = ("spectrum.parquet", "summary.parquet", "ledger.parquet")
+LEDGER = "ledger.parquet"
+# Where bases lie until all are done; then it is renamed to BASIS.
+UNFINISHED, BASIS = "unfinished", "basis"
 FATES = {"projection": "factored", "bias": "copied or kept", "other": "copied or kept"}
+
+
+@dataclass(frozen=True)
+class Factored:
+    """What a finished matrix adds to the ledger and the manifest."""
+
+    energy: float  # ||D||_F^2
+    file_size: int  # bytes of its basis file
+    file_hash: str  # and its SHA-256
+    taken_over: bool = False  # from an earlier run
 
 
 def content_digest(entry: TensorEntry) -> "hashlib._Hash":
@@ -64,7 +74,7 @@ def difference(base: Checkpoint, derivative: Checkpoint, name: str) -> "torch.Te
 
 def basis_file(delta: str | Path, tensor: str) -> Path:
     """Where what is kept of a factored matrix lies in a delta's folder."""
-    return Path(delta) / "basis" / f"{tensor}.safetensors"
+    return Path(delta) / BASIS / f"{tensor}.safetensors"
 
 
 def read_sigma(delta: str | Path, tensor: str) -> np.ndarray:
@@ -72,16 +82,21 @@ def read_sigma(delta: str | Path, tensor: str) -> np.ndarray:
     return read_tensor(read_header(basis_file(delta, tensor))[0]["sigma"]).numpy()
 
 
+def read_factored(delta: str | Path, tensor: str) -> dict[str, "torch.Tensor"]:
+    """All that is kept of a factored matrix; see lowrank.factorisation.factor."""
+    entries, _ = read_header(basis_file(delta, tensor))
+    return {name: read_tensor(entry) for name, entry in entries.items()}
+
+
 def read_directions(delta: str | Path, tensor: str, first: int, stop: int) -> "torch.Tensor":
     """Directions [first, stop) of a tensor's delta, strongest first, as rows of float32."""
-    entries, _ = read_header(basis_file(delta, tensor))
-    return directions({name: read_tensor(entry) for name, entry in entries.items()}, first, stop)
+    return directions(read_factored(delta, tensor), first, stop)
 
 
-def checked_difference(
+def checked_weights(
     delta: str | Path, base: Checkpoint, derivative: Checkpoint, name: str
-) -> "torch.Tensor":
-    """`difference` of the very weights that a matrix of a delta was factored from.
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """W_base and W_derivative, float32: the very weights that a matrix was factored from.
 
     InputError if a weight's content is another one, whatever its checkpoint's manifest says.
     """
@@ -91,6 +106,14 @@ def checked_difference(
     V, V_content = read_weight(derivative, name)
     check_content(path, "base", base, name, known.get("base"), W_content)
     check_content(path, "derivative", derivative, name, known.get("derivative"), V_content)
+    return W, V
+
+
+def checked_difference(
+    delta: str | Path, base: Checkpoint, derivative: Checkpoint, name: str
+) -> "torch.Tensor":
+    """`difference` of the very weights that a matrix of a delta was factored from."""
+    W, V = checked_weights(delta, base, derivative, name)
     return V.sub_(W)
 
 
@@ -105,10 +128,9 @@ def check_content(
         )
 
 
-def _fingerprint(pair: Pair, contents: Sequence[str], details: bool) -> str:
-    """Names what a basis file was computed from: the two weights' contents, and the code."""
-    code = [sha256(module) for module in (__file__, spectrum.__file__, factorisation.__file__)]
-    parts = [RECORD, pair.name, str(details), *code, *contents]
+def _fingerprint(pair: Pair, contents: Sequence[str], device: str) -> str:
+    """Names what a basis file was computed from: the two weights' contents, and the method."""
+    parts = [RECORD, METHOD[device], pair.name, *contents]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -117,6 +139,10 @@ def _payload_hash(tensors: dict[str, "torch.Tensor"]) -> str:
     for name in sorted(tensors):
         digest.update(tensors[name].contiguous().numpy())
     return digest.hexdigest()
+
+
+def _energy(sigma: "torch.Tensor") -> float:
+    return float((sigma.numpy() ** 2).sum())
 
 
 def _finished(path: Path, fingerprint: str) -> Factored | None:
@@ -129,73 +155,43 @@ def _finished(path: Path, fingerprint: str) -> Factored | None:
             return None
         tensors = {name: read_tensor(entry) for name, entry in entries.items()}
         content = _payload_hash(tensors)
-        summary = json.loads(metadata["summary"])
-    except (InputError, KeyError, ValueError) as error:
+    except (InputError, ValueError) as error:
         print(f"{path.name}: damaged, done again ({error})", file=sys.stderr)
         return None
     if metadata.get("content") != content:
         print(f"{path.name}: damaged, done again (its content's hash differs)", file=sys.stderr)
         return None
-    return Factored(
-        tensors["sigma"].numpy(), summary, sha256(path), _shuffled(tensors), taken_over=True
-    )
-
-
-def _shuffled(tensors: dict[str, "torch.Tensor"]) -> np.ndarray | None:
-    return tensors["sigma_shuffled"].numpy() if "sigma_shuffled" in tensors else None
+    return Factored(_energy(tensors["sigma"]), path.stat().st_size, sha256(path), taken_over=True)
 
 
 def factor_matrix(
-    output: Path,
-    base: Checkpoint,
-    derivative: Checkpoint,
-    pair: Pair,
-    device: str = "cpu",
-    details: bool = False,
+    path: Path, base: Checkpoint, derivative: Checkpoint, pair: Pair, device: str = "cpu"
 ) -> Factored:
     """Read one matrix of a pair, factor it and write its basis file; or take that file over.
 
-    It is taken over if it was made of the same contents by the same code and is not damaged.
+    It is taken over if it was made of the same contents by the same method and is not damaged.
     """
     W, W_content = read_weight(base, pair.name)
     V, V_content = read_weight(derivative, pair.name)
-    path = basis_file(output, pair.name)
-    fingerprint = _fingerprint(pair, (W_content, V_content), details)
+    fingerprint = _fingerprint(pair, (W_content, V_content), device)
     if found := _finished(path, fingerprint):
         return found
 
-    W, V = W.to(device), V.to(device)
-    extra = spectrum.entry_shares(W, V) if details else {}
-    rounding = spectrum.rounding_edge(V, pair.derivative.dtype)
-    D = V.sub_(W)
-    frobenius, largest = float(W.norm()), spectrum.largest_singular(W)
-    if not details:
-        del W  # the largest allocations are yet to come
+    D = V.to(device).sub_(W.to(device))
+    del W, V  # the largest allocations are yet to come
     tensors = factor(D)
-    if details:
-        extra |= leading_overlap(W, D, tensors)
-        tensors["sigma_shuffled"] = shuffled_singular(D)
-    sigma = tensors["sigma"].numpy()
-    summary = spectrum.summarise(sigma, tuple(D.shape), rounding)
-    summary |= {
-        "relative_frobenius": summary["frobenius"] / frobenius if frobenius else None,
-        "sigma_1_base": largest,
-        "sigma_1_ratio": summary["sigma_1"] / largest if largest else None,
-        **extra,
-    }
     metadata = {
         "fingerprint": fingerprint,
         "base": W_content,
         "derivative": V_content,
         "content": _payload_hash(tensors),
-        "summary": json.dumps(summary),
     }
     header = {
         name: (SAFETENSORS_NAMES[str(tensor.dtype).removeprefix("torch.")], tensor.shape)
         for name, tensor in tensors.items()
     }
     _, file_hash = write_tensors(path, header, tensors.values(), metadata)
-    return Factored(sigma, summary, file_hash, _shuffled(tensors))
+    return Factored(_energy(tensors["sigma"]), path.stat().st_size, file_hash)
 
 
 def versions() -> dict[str, str]:
@@ -220,14 +216,12 @@ def factor_pair(
     leave_out: Sequence[str] = (),
     threads: int = 1,
     device: str = "cpu",
-    details: bool = False,
 ) -> None:
     """Factor every matrix of the layers of a pair of checkpoints into the folder `output`.
 
     Matrices that an earlier, interrupted run finished on the same weights are taken over after a
-    check of their hash. manifest.json, spectrum.parquet, summary.parquet and ledger.parquet
-    appear when all are done. With `details`, also the statistics that need more than D's own
-    factorisation: its entries shuffled, shares of entries unchanged, alignment with W.
+    check of their hash. basis/, ledger.parquet and manifest.json appear when all are done; until
+    then the matrices lie in unfinished/. Statistics are made apart: see lowrank.delta_statistics.
     Peak memory grows with the largest projection, not with the model.
     Raises InputError for checkpoints that cannot be read, do not fit each other, or hold the same
     values in every projection.
@@ -250,25 +244,25 @@ def factor_pair(
     _must_differ(base, derivative, factored)
 
     output = Path(output)
-    claim(output, (base_folder, derivative_folder), (MANIFEST, *TABLES))
-    undone = [pair for pair in factored if not basis_file(output, pair.name).exists()]
+    claim(output, (base_folder, derivative_folder), (MANIFEST, LEDGER))
+    work = output / UNFINISHED
+    _gather(output / BASIS, work)
+    undone = [pair for pair in factored if not (work / f"{pair.name}.safetensors").exists()]
     check_space(output, sum(2 * min(pair.base.shape) ** 2 for pair in undone))
-    for left in output.glob(".spectrum.*.tmp.parquet"):  # by a killed run
-        left.unlink()
-    matrices, summaries, taken_over, unchanged = {}, {}, 0, 0
+    matrices, taken_over, unchanged = {}, 0, 0
     progress = Progress(len(factored), "matrices")
-    with threadpool_limits(threads), growing_table(output / "spectrum.parquet") as append:
+    with threadpool_limits(threads):
         for pair in factored:
-            shape = pair.base.shape
-            result = factor_matrix(output, base, derivative, pair, device, details)
-            append(spectrum_rows(pair.name, shape, result))
-            summaries[pair.name] = (shape, result.summary)
+            path = work / f"{pair.name}.safetensors"
+            result = factor_matrix(path, base, derivative, pair, device)
+            changes[pair.name] = result.energy
             matrices[pair.name] = {
-                "shape": list(shape),
-                "file": f"basis/{pair.name}.safetensors",
+                "shape": list(pair.base.shape),
+                "file": f"{BASIS}/{path.name}",
+                "size": result.file_size,
                 "sha256": result.file_hash,
             }
-            unchanged += not result.sigma.any()
+            unchanged += result.energy == 0
             if result.taken_over:
                 taken_over += 1
                 progress.take_over()
@@ -278,13 +272,12 @@ def factor_pair(
         print(f"{taken_over} matrices finished earlier are taken over", file=sys.stderr)
     if unchanged:
         print(f"{unchanged} of {len(factored)} matrices did not change", file=sys.stderr)
+    _forget_others(work, {f"{pair.name}.safetensors" for pair in factored})
+    work.rename(output / BASIS)
 
-    summary = summary_table(summaries)
-    write_table(output / "summary.parquet", summary)
-    changes |= dict(zip(summary["tensor"], summary["frobenius"] ** 2, strict=True))
     ledger = pandas.DataFrame(ledger_rows(base, derivative, pairs, FATES, changes))
     ledger["layer"] = ledger["layer"].astype("Int64")  # null outside the layers
-    write_table(output / "ledger.parquet", ledger)
+    write_table(output / LEDGER, ledger)
     write_json(
         output / MANIFEST,
         {
@@ -295,11 +288,18 @@ def factor_pair(
             "device": device,
             "threads": threads,
             "versions": versions(),
-            "columns": COLUMNS,
             "matrices": matrices,
         },
     )
-    _forget_others(output / "basis", {f"{pair.name}.safetensors" for pair in factored})
+
+
+def _gather(basis: Path, work: Path) -> None:
+    """Put the basis files of an earlier run where this one looks for what is done already."""
+    work.mkdir(parents=True, exist_ok=True)
+    if basis.is_dir():
+        for path in basis.iterdir():
+            path.replace(work / path.name)
+        basis.rmdir()
 
 
 def _must_differ(base: Checkpoint, derivative: Checkpoint, factored: Sequence[Pair]) -> None:

@@ -1,6 +1,5 @@
 """The tables of a delta: every singular value, and one line of statistics a matrix."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ PLACE = {
     "layer": "number of its layer, from 0",
     "module": "its name in the layer: q_proj, mlp.experts.3.w1, mlp.experts.down_proj[3]",
 }
-# What each column of a delta's tables says; the manifest repeats it. Formulas and their sources
+# What each column of a delta's tables says; statistics.json repeats it. Formulas and their sources
 # stand with the functions in lowrank.spectrum. D is the weight's change, W the base's weight.
 # energy_kept_shuffled and all from `unchanged` on are there where details were asked for.
 COLUMNS = {
@@ -60,19 +59,13 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Factored:
-    """What a finished matrix adds to the tables and the manifest."""
+def spectrum_rows(
+    name: str, shape: tuple[int, int], sigma: np.ndarray, shuffled: np.ndarray | None = None
+) -> "pandas.DataFrame":
+    """A matrix's rows of the spectrum; COLUMNS["spectrum"] says what the columns are.
 
-    sigma: np.ndarray  # float64, largest first
-    summary: dict[str, Any]
-    file_hash: str  # SHA-256 of its basis file
-    shuffled: np.ndarray | None = None  # singular values of the shuffled null
-    taken_over: bool = False  # from an earlier run
-
-
-def spectrum_rows(name: str, shape: tuple[int, int], result: Factored) -> "pandas.DataFrame":
-    """A matrix's rows of the spectrum; COLUMNS["spectrum"] says what the columns are."""
+    sigma: all singular values, largest first; shuffled: those of the shuffled null.
+    """
     import pandas
 
     layer, module = layer_and_module(name)
@@ -80,13 +73,13 @@ def spectrum_rows(name: str, shape: tuple[int, int], result: Factored) -> "panda
         "tensor": name,
         "layer": layer,
         "module": module,
-        "index": np.arange(len(result.sigma)),
-        "sigma": result.sigma,
-        "energy_kept": energy_kept(result.sigma),
+        "index": np.arange(len(sigma)),
+        "sigma": sigma,
+        "energy_kept": energy_kept(sigma),
         "energy_kept_gaussian": gaussian_energy_kept(shape),
     }
-    if result.shuffled is not None:
-        columns["energy_kept_shuffled"] = energy_kept(result.shuffled)
+    if shuffled is not None:
+        columns["energy_kept_shuffled"] = energy_kept(shuffled)
     return pandas.DataFrame(columns)
 
 

@@ -231,7 +231,12 @@ class Experiment:
 
     def delta_flags(self, delta: str) -> str:
         """delta_svd.py's flags."""
-        return flags({"details": self.config["details"], "leave_out": self._left_out(delta)})
+        return flags({"leave_out": self._left_out(delta)})
+
+    @property
+    def statistics_flags(self) -> str:
+        """delta_statistics.py's flags."""
+        return flags({"details": self.config["details"]})
 
     def adapter_flags(self, adapter: str) -> str:
         """build_adapter.py's flags."""

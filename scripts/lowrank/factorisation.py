@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 
 from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
 
-from lowrank import spectrum
-
 if TYPE_CHECKING:
     import torch
 
@@ -26,7 +24,6 @@ METHOD = {
     "cpu": "float32 difference, float64 Gram matrix of the shorter side, dsytrd, dsterf, dstemr",
     "cuda": "float32 difference, float64 Gram matrix of the shorter side, eigh",
 }
-ALIGNED = 16  # leading directions of D and W that are compared
 
 
 def gram(D: "torch.Tensor", chunk: int = 2240, blocks: int = 4) -> "torch.Tensor":
@@ -66,7 +63,7 @@ def factor(D: "torch.Tensor") -> "Factored":
     G = gram(D)
     if D.is_cuda:
         values, vectors = torch.linalg.eigh(G, UPLO="U")
-        return {"sigma": _sigma(values).cpu(), "basis": vectors.T.flip(0).float().cpu()}
+        return {"sigma": singular_values(values).cpu(), "basis": vectors.T.flip(0).float().cpu()}
 
     side = len(G)
     # LAPACK counts by columns: to it, G's upper triangle is the lower one. It works in G's memory.
@@ -80,7 +77,7 @@ def factor(D: "torch.Tensor") -> "Factored":
     lengths = G[: side - 1].double().square().sum(1)
     tau = torch.from_numpy(tau)
     return {
-        "sigma": _sigma(torch.from_numpy(values)),
+        "sigma": singular_values(torch.from_numpy(values)),
         "diagonal": torch.from_numpy(diagonal),
         "off_diagonal": torch.from_numpy(off_diagonal),
         "tau": torch.where(tau == 0, 0, 2 / (1 + lengths)),  # 0: nothing is reflected
@@ -88,7 +85,7 @@ def factor(D: "torch.Tensor") -> "Factored":
     }
 
 
-def _sigma(values: "torch.Tensor") -> "torch.Tensor":
+def singular_values(values: "torch.Tensor") -> "torch.Tensor":
     """Singular values, largest first, of ascending eigenvalues of a Gram matrix."""
     return values.flip(0).clamp_min(0).sqrt()
 
@@ -124,34 +121,3 @@ def directions(kept: "Factored", first: int, stop: int) -> "torch.Tensor":
         reflectors[_reflector_places(side)] = kept["reflectors"].double()
         vectors[1:] = torch.ormqr(reflectors.T[1:, :-1], kept["tau"], vectors[1:])
     return vectors.T.float()
-
-
-def leading_overlap(
-    W: "torch.Tensor", D: "torch.Tensor", kept: "Factored"
-) -> dict[str, float | int]:
-    """lowrank.spectrum.alignment of D and W in their ALIGNED leading directions.
-
-    W, D: [m, n]; kept: what `factor` gave for D; W is factored here.
-    """
-    k = min(ALIGNED, *D.shape)
-
-    def sides(M: "torch.Tensor", of: "Factored") -> list["torch.Tensor"]:
-        tall = M.shape[0] >= M.shape[1]
-        near = directions(of, 0, k).to(M.device).T
-        s = of["sigma"][:k].to(M.device, M.dtype)
-        far = (M if tall else M.T) @ near / s.clamp_min(1e-30)
-        return [far, near] if tall else [near, far]
-
-    return {"aligned_k": k} | spectrum.alignment(D, *sides(D, kept), *sides(W, factor(W)))
-
-
-def shuffled_singular(D: "torch.Tensor") -> "torch.Tensor":
-    """Singular values of D with its entries in random order (a fixed seed), float64: a null.
-
-    It keeps D's distribution of entries, heavy tails too, and none of its structure.
-    """
-    import torch
-
-    order = torch.randperm(D.numel(), generator=torch.Generator().manual_seed(0))
-    mixed = D.reshape(-1)[order.to(D.device)].reshape(D.shape)
-    return _sigma(torch.linalg.eigvalsh(gram(mixed), UPLO="U")).cpu()

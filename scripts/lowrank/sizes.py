@@ -12,24 +12,36 @@ from lowrank.experiment import Experiment, adapter_weights
 from lowrank.files import read_json
 from lowrank.manifest import MANIFEST, own_manifest
 
+BASIS = "basis"  # as lowrank.delta has it, which a plan need not import
+
 
 def check_sizes(experiment: Experiment) -> None:
     """InputError that names a file of another size than its record says, and what to do.
 
-    Missing files are Snakemake's to plan; what is linked is the source's, whose content is looked
-    at anyway.
+    Missing files are Snakemake's to plan, but for one of a delta's bases, a folder to it; what is
+    linked is the source's, whose content is looked at anyway.
     """
     for path, record, said in _recorded(experiment):
-        if not path.is_file() or path.is_symlink() or path.stat().st_size == said:
+        if path.is_symlink() or not path.exists():
             continue
-        raise InputError(
-            f"{path}: {path.stat().st_size} bytes, {record} says {said}; it was cut or changed"
-            " since: remove it, and it is made again if anything needs it"
-        )
+        found = path.stat().st_size
+        if found != said:
+            raise InputError(
+                f"{path}: {found} bytes, {record} says {said}; it was cut or changed since:"
+                " remove it, and it is made again if anything needs it"
+            )
+    for folder, name, said in _bases(experiment):
+        path = folder / name
+        found = path.stat().st_size if path.exists() else 0
+        if found != said:
+            raise InputError(
+                f"{path}: {found} bytes, {MANIFEST} says {said}; it was cut, changed or removed"
+                f" since: remove {path.parent}, and it is made again if anything needs it"
+            )
 
 
 def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
-    """(file, its record, bytes that the record says) of all weights that were made."""
+    """(file, its record, bytes that the record says) of all models' and adapters' weights."""
     for model in [*experiment.models, *experiment.variants]:
         folder = Path(experiment.model_folder(model))
         said = (own_manifest(folder) or {"files": {}})["files"]
@@ -40,3 +52,13 @@ def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
     for record in filter(lambda record: Path(record).is_file(), records):
         (weights,) = adapter_weights([record])
         yield Path(weights), Path(record).name, read_json(record)["weights"]["size"]
+
+
+def _bases(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
+    """(folder of a delta, a file in it, bytes that its manifest says) where bases are there."""
+    for delta in experiment.deltas:
+        folder = Path(f"results/{experiment.name}/delta/{delta}")
+        if (folder / MANIFEST).is_file() and (folder / BASIS).is_dir():
+            for matrix in read_json(folder / MANIFEST)["matrices"].values():
+                if "size" in matrix:  # not in those of older versions
+                    yield folder, matrix["file"], matrix["size"]

@@ -5,6 +5,7 @@ rule build_adapter:
     """A delta cut to a rank as a PEFT adapter: r16 its top directions, or a control."""
     input:
         delta="results/{experiment}/delta/{delta}/manifest.json",
+        basis=ancient("results/{experiment}/delta/{delta}/basis"),
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
         weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
