@@ -81,15 +81,24 @@ def test_a_deleted_shard_is_fetched_when_something_needs_it(case):
     assert planned(case) == set()
 
 
-@pytest.mark.parametrize("folder", ["variants/r2-copy/model", "adapters/rl/r2/adapter_model"])
-def test_a_file_that_was_cut_is_named_before_anything_runs(case, folder):
-    path = case / f"results/tiny/{folder}.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "variants/r2-copy/model",
+        "adapters/rl/r2/adapter_model",
+        "models/rl/model-00001-of-00002",
+    ],
+)
+def test_a_file_that_was_cut_is_named_before_anything_runs(case, file):
+    path = case / f"results/tiny/{file}.safetensors"
+    content = path.read_bytes()
+    path.unlink()  # a link, perhaps
+    path.write_bytes(content[:1000])
     before = results(case)
     configure(case, samples=4)
     done = snakemake(case, "--cores", "2", check=False)
     assert done.returncode != 0
-    assert f"error: results/tiny/{folder}.safetensors: 1000 bytes, " in done.stdout
+    assert f"error: results/tiny/{file}.safetensors: 1000 bytes, " in done.stdout
     assert results(case) == before
     path.unlink()
     assert planned(case)
