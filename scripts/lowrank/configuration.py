@@ -225,7 +225,7 @@ def _check_paths(experiment: Experiment, where: str, root: Path) -> None:
             if "path" in source:
                 _check_path(source["path"], f"{where}: {group}.{name}.path", root)
     try:
-        experiment.weight_names  # noqa: B018, a folder without weights is refused here
+        experiment.weights(*experiment.models)  # a folder without weights is refused here
     except InputError as error:
         raise InputError(f"{where}: models: {error}") from None
     if experiment.subject.get("published"):

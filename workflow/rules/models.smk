@@ -19,7 +19,7 @@ rule fetch_weights:
         content=lambda w: experiment.source_content("models", w.model, f"{w.file}.safetensors"),
         source=lambda w: experiment.source_flags("models", w.model),
     shell:
-        "python {params.program:q} {params.source} --output {output.weights} &> {log}"
+        "python {params.program:q} {params.source} --output {output.weights:q} &> {log:q}"
 
 
 rule fetch_model:
@@ -27,6 +27,7 @@ rule fetch_model:
     input:
         weights=ancient(lambda w: experiment.weights(w.model)),
     output:
+        config="results/{experiment}/models/{model}/config.json",
         manifest="results/{experiment}/models/{model}/manifest.json",
     log:
         "results/{experiment}/logs/models/{model}.log",

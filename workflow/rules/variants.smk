@@ -46,6 +46,7 @@ rule build_variant:
         weights=(str if experiment.config["keep_variants"] else temp)(
             "results/{experiment}/variants/{variant}/model.safetensors"
         ),
+        config="results/{experiment}/variants/{variant}/config.json",
         manifest="results/{experiment}/variants/{variant}/manifest.json",
         fidelity="results/{experiment}/variants/{variant}/fidelity.json",
     log:
