@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lowrank.errors import InputError, run
+from lowrank.errors import InputError, at_least_one, run
 
 
 def main() -> None:
@@ -30,6 +30,12 @@ All three columns are text; answers stay as the source gives them.""",
     parser.add_argument(
         "--id-column", metavar="NAME", help="default: problem_id or id if there, or the row number"
     )
+    parser.add_argument(
+        "--problems",
+        type=at_least_one,
+        metavar="N",
+        help="how many it must hold, else it is refused",
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="a .parquet file")
     args = parser.parse_args()
 
@@ -48,6 +54,7 @@ All three columns are text; answers stay as the source gives them.""",
         problem_column=args.problem_column,
         answer_column=args.answer_column,
         id_column=args.id_column,
+        problems=args.problems,
     )
 
 

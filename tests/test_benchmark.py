@@ -76,6 +76,10 @@ def test_command_line(tmp_path):
     given = ("--path", source, "--problem-column", "prompt", "--output", output)
     assert program(*given).returncode == 0
     assert len(pandas.read_parquet(output)) == 2
+    failed = program(*given, "--problems", 30)
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert "has 2 problems, 30 are expected" in failed.stderr
+    assert program(*given, "--problems", 2).returncode == 0
     for wrong in (("--path", source, "--repo", "a/b"), ("--repo", "a/b"), ()):
         failed = program(*wrong, "--output", output)
         assert failed.returncode == 1

@@ -259,3 +259,14 @@ def test_flags_survive_a_shell():
     text = "it's \\boxed{} $HOME\n--first"
     said = flags({"max_tokens": 5, "user": text, "nothing": None, "leave_out": ["a", "b c"]})
     assert shlex.split(said) == ["--leave-out", "a", "b c", "--max-tokens=5", f"--user={text}"]
+
+
+def test_newer_benchmarks_leave_the_posts_experiment_as_it_is():
+    """Models, sampling and older benchmarks are alike, so the store's completions serve both."""
+    post, newer = (load(CONFIG | {"experiment": f"deepscaler{x}"}, ROOT) for x in ("", "-2026"))
+    assert list(newer.benchmarks) == [*post.benchmarks, "aime2026", "hmmt2026"]
+    for key in ("models", "deltas", "sampling", "tokenizer", "grading"):
+        assert newer.subject[key] == post.subject[key]
+    assert all(newer.benchmarks[name] == source for name, source in post.benchmarks.items())
+    assert "--problems=30" in newer.source_flags("benchmarks", "aime2026")
+    assert "--answer-type=any" in newer.grading_flags("hmmt2026")

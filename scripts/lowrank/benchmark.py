@@ -22,12 +22,15 @@ def uniform(
     problem_column: str = "problem",
     answer_column: str = "answer",
     id_column: str | None = None,
+    problems: int | None = None,
 ) -> "pandas.DataFrame":
     """A source's table as problem_id, problem, answer (text), in the source's order.
 
     Without an id column of its own the row number (0000, 0001, ...) is the id. Answers stay as the
     source gives them ("025" is not turned into 25), but a number 142.0 is written 142.
-    Raises InputError for missing columns, empty cells, repeated ids, and a table without rows.
+    problems: how many there must be, where that is known.
+    Raises InputError for missing columns, empty cells, repeated ids, a table without rows or with
+    another number of them.
     """
     import pandas
 
@@ -38,6 +41,11 @@ def uniform(
             )
     if source.empty:
         raise InputError(f"{where}: has no rows")
+    if problems is not None and len(source) != problems:
+        raise InputError(
+            f"{where}: has {len(source)} problems, {problems} are expected; the file or the"
+            " revision is another one than was meant"
+        )
     id_column = id_column or next((name for name in ID_COLUMNS if name in source.columns), None)
     if id_column:
         rows = [f"in row {row}" for row in range(len(source))]
@@ -81,16 +89,19 @@ def write_benchmark(
     repo: str | None = None,
     revision: str | None = None,
     file: str | None = None,
+    problems: int | None = None,
     **columns: str | None,
 ) -> None:
     """Write a problem set's uniform table from a local file, or from a dataset at a commit."""
     named = [column for column in columns.values() if column]
     if path is not None:
         check_output(output, [locate(path)])
-        write_table(output, uniform(read_table(locate(path), named), str(path), **columns))
+        source, where = read_table(locate(path), named), str(path)
+        write_table(output, uniform(source, where, **columns, problems=problems))
         return
     from lowrank.hub import fetch_file
 
     with tempfile.TemporaryDirectory() as folder:
         fetched = fetch_file(repo, revision, file, Path(folder))
-        write_table(output, uniform(read_table(fetched, named), f"{repo}: {file}", **columns))
+        source, where = read_table(fetched, named), f"{repo}: {file}"
+        write_table(output, uniform(source, where, **columns, problems=problems))

@@ -226,7 +226,8 @@ class Experiment:
     def source_flags(self, group: str, name: str) -> str:
         """fetch_model.py's or fetch_benchmark.py's flags for a source."""
         source = self.subject[group][name]
-        keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column")
+        keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column",
+                "problems")  # fmt: skip
         return flags({key: source[key] for key in keys if key in source})
 
     def delta_flags(self, delta: str) -> str:
