@@ -28,10 +28,13 @@ import sys
 
 from lowrank.errors import InputError, run
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   python scripts/metrics.py --grades base=grades/base.parquet rl=grades/rl.parquet \\
       r16=grades/r16.parquet --benchmark aime_2024 --k 8 16 32 \\
       --references base rl --margin 0.05 --output metrics/
+
+  python scripts/metrics.py --pool aime2024 rl=24/rl.parquet r16=24/r16.parquet \\
+      --pool aime2025 rl=25/rl.parquet r16=25/r16.parquet --benchmark aime --output metrics/
 """
 
 
@@ -39,12 +42,20 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
         "--grades",
         nargs="+",
-        required=True,
         metavar="NAME=FILE",
         help="tables of grades, as written by grade.py, each with its model's name",
+    )
+    given.add_argument(
+        "--pool",
+        nargs="+",
+        action="append",
+        metavar=("BENCHMARK", "NAME=FILE"),
+        help="or the same on one of several benchmarks; once for each. They are compared as one, "
+        "called --benchmark, in which only the spread within each counts",
     )
     parser.add_argument("--benchmark", default="benchmark", help="name written into the tables")
     parser.add_argument(
@@ -90,10 +101,17 @@ def main() -> None:
     options = arguments()
     if options.repeats < 1:
         raise InputError(f"--repeats {options.repeats}: at least one draw is needed")
-    from lowrank.evaluation import evaluate_files
+    from lowrank.evaluation import evaluate_files, evaluate_pool
 
-    evaluate_files(
-        named(options.grades),
+    if options.pool:
+        grades = {name: named(entries) for name, *entries in options.pool}
+        if len(grades) < max(2, len(options.pool)) or not all(grades.values()):
+            raise InputError("--pool: two benchmarks or more are needed, each with its own grades")
+    else:
+        grades = named(options.grades)
+    evaluate = evaluate_pool if options.pool else evaluate_files
+    evaluate(
+        grades,
         options.benchmark,
         options.k,
         options.output,

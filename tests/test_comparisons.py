@@ -1,5 +1,9 @@
 """Comparisons of grades: what is compared, adjusted and answered, and what changes none of it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas
 import pytest
@@ -8,7 +12,7 @@ from lowrank.comparisons import COLUMNS, UNANSWERED, compare, judged
 from lowrank.errors import InputError
 from lowrank.intervals import problem_spacings
 from lowrank.paired import ALPHA, holm
-from lowrank.pools import matched
+from lowrank.pools import matched, pooled
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -206,3 +210,61 @@ def test_models_that_do_not_match_are_refused_or_cut_down():
         compare(family(), ["sft"], [4], margin=5)
     with pytest.raises(InputError, match="its own reference"):
         compare({"sft": family()["sft"]}, ["sft"], [4], margin=0.05)
+
+
+def halves(tables: dict[str, pandas.DataFrame]) -> dict[str, dict[str, pandas.DataFrame]]:
+    """The same grades as of two benchmarks, whose problems are called alike."""
+    parts = {}
+    for model, table in tables.items():
+        number = table["problem_id"].str[1:].astype(int)
+        first, second = table[number < 15], table[number >= 15]
+        second = second.assign(problem_id=[f"p{i - 15}" for i in number[number >= 15]])
+        parts[model] = {"old": first, "new": second}
+    return parts
+
+
+def test_a_pool_holds_the_problems_of_all_its_benchmarks(table):
+    whole = {model: pooled(parts) for model, parts in halves(family()).items()}
+    origin = whole["rl"][1]
+    assert origin["old/p0"] == "old"
+    assert origin["new/p0"] == "new"
+    both = compare(
+        {model: each for model, (each, _) in whole.items()}, ["sft", "rl"], [4, 8], 0.05,
+        benchmarks=origin,
+    )  # fmt: skip
+    assert both["n_problems"].unique() == [30]
+    for column in ("model", "value", "difference", "paired_sd", "n_differ"):
+        assert both[column].tolist() == pytest.approx(table[column].tolist())
+
+
+def test_benchmarks_of_one_problem_are_no_stratum():
+    tables = family()
+    origin = {f"p{i}": "old" if i else "new" for i in range(30)}
+    with pytest.raises(InputError, match="benchmark new has one problem in common"):
+        compare(tables, ["rl"], [4], 0.05, benchmarks=origin)
+
+
+def test_the_program_pools_benchmarks(tmp_path):
+    program = Path(__file__).parents[1] / "scripts/metrics.py"
+    given = {"old": ["--pool", "old"], "new": ["--pool", "new"]}
+    for model, parts in halves(family()).items():
+        for benchmark, part in parts.items():
+            path = tmp_path / f"{model}-{benchmark}.parquet"
+            part.to_parquet(path)
+            given[benchmark].append(f"{model}={path}")
+    options = ["--benchmark", "both", "--references", "sft", "rl", "--k", "4"]
+    options += ["--output", tmp_path / "made"]
+
+    def run(*pools: list[str]) -> subprocess.CompletedProcess:
+        command = [sys.executable, program, *(word for each in pools for word in each), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = run(given["old"], given["new"])
+    assert done.returncode == 0, done.stderr
+    compared = pandas.read_csv(tmp_path / "made/comparisons.csv")
+    assert set(compared["benchmark"]) == {"both"}
+    assert set(compared["n_problems"]) == {30}
+    metrics = pandas.read_csv(tmp_path / "made/metrics.csv")
+    assert set(metrics["benchmark"]) == {"old", "new"}
+    assert "two benchmarks or more" in run(given["old"]).stderr
+    assert "every model on every benchmark" in run(given["old"], given["new"][:-1]).stderr

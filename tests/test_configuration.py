@@ -187,6 +187,9 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ("title", None, "missing key title"),
         ("factoring.device", "tpu", 'factoring.device: is "tpu", must be one of cpu, cuda'),
         ("factoring.threads", 0, "factoring.threads: is 0, must be at least 1"),
+        ("pools", {"b": {"label": "x", "benchmarks": ["b", "mini30"]}}, "has a benchmark's name"),
+        ("pools", {"p": {"label": "x", "benchmarks": ["b", "c"]}}, "has 'c', which is none of"),
+        ("pools", {"p": {"label": "x", "benchmarks": ["b"]}}, "pools.p.benchmarks: "),
         ("models.r16-copy", {"label": "x", "path": "y"}, "models.r16-copy has a variant's name"),
     ],
 )

@@ -288,3 +288,51 @@ def test_holms_levels_decide_as_his_adjusted_p_do():
         assert len({(each, level) for each, level in zip(p, levels, strict=True)}) == len(set(p))
         order = rng(seed).permutation(7)
         assert (holm_levels(p[order]) == levels[order]).all()
+
+
+# --- several benchmarks, pooled -----------------------------------------------------------------
+
+WIDE = (np.full(999, -1.0), np.full(999, 1.0))  # draws whose bounds exclude nothing
+
+
+def test_only_the_spread_within_benchmarks_counts_in_a_pool():
+    random = np.random.default_rng(3)
+    strata = np.repeat([0, 1], [30, 33])
+    differences = random.normal(0, 0.1, 63)
+    apart = differences + np.array([-0.2, 0.2])[strata]
+    ends, shifted = (np.array(interval(d, WIDE, strata=strata)) for d in (differences, apart))
+    assert shifted - ends == pytest.approx(apart.mean() - differences.mean())
+    assert np.ptp(interval(apart, WIDE)) > 1.5 * np.ptp(shifted)
+    low, high = shifted
+    assert p_difference(apart - low, WIDE, strata) == pytest.approx(0.05, abs=1e-6)
+    assert p_difference(apart - high, WIDE, strata) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_a_stratified_error_is_cochrans():
+    random = np.random.default_rng(4)
+    sizes = [12, 30, 5]
+    parts = [random.choice([-1.0, 1.0], n) * random.permutation(n) / n for n in sizes]
+    strata = np.repeat([0, 1, 2], sizes)
+    both = [np.concatenate([sign * part for part in parts]) for sign in (1, -1)]
+    (low, high), (mirrored_low, mirrored_high) = (interval(d, WIDE, strata=strata) for d in both)
+    assert (mirrored_low, mirrored_high) == pytest.approx((-high, -low))
+    n = sum(sizes)
+    error = np.sqrt(sum(len(p) * p.var(ddof=1) for p in parts)) / n
+    t = student_quantile(0.025, n - 3)
+    mean = both[0].mean()
+    # Hall's correction for skewness moves one end outwards and leaves the other at Student's.
+    assert min(abs(low - (mean - t * error)), abs(high - (mean + t * error))) < 1e-9
+
+
+def test_one_benchmark_as_a_pool_is_itself():
+    random = np.random.default_rng(5)
+    differences = random.normal(0.05, 0.2, 30).clip(-1, 1)
+    alone = np.zeros(30, dtype=int)
+    assert interval(differences, WIDE, strata=alone) == pytest.approx(interval(differences, WIDE))
+    assert detectable(differences, strata=alone) == pytest.approx(detectable(differences))
+
+
+def test_benchmarks_that_differ_as_a_whole_only_are_judged_exactly():
+    """Within each of them nothing is spread, so nothing is known of how differences spread."""
+    strata = np.repeat([0, 1], 10)
+    assert method(np.where(strata, 0.1, -0.1), strata) == "exact"

@@ -374,3 +374,20 @@ def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():
         steps = rows["value"] * (150 if model == "distill" else 480)
         assert np.allclose(steps, steps.round(), atol=5e-4), model
     assert not table.duplicated(["benchmark", "model", "metric", "k", "source", "note"]).any()
+
+
+def test_pooled_benchmarks_have_verdicts_of_their_own(tmp_path, undrawn):
+    experiment = copy.deepcopy(EXPERIMENT)
+    experiment["benchmarks"]["more"] = {**experiment["benchmarks"]["sums"], "label": "More sums"}
+    experiment["pools"] = {"all": {"label": "Both kinds", "benchmarks": ["sums", "more"]}}
+    page = report.build(make_results(tmp_path, experiment), tmp_path, tmp_path / "report")
+    said = "".join(Page(page.read_text()).text)
+    assert "All of Both kinds together. Mean accuracy" in said
+    assert "Both kinds has 12 problems" in said
+    compared = pd.read_csv(tmp_path / "report/tables/comparisons.csv")
+    sizes = compared.groupby("benchmark")["n_problems"].unique()
+    assert {name: list(each) for name, each in sizes.items()} == {
+        **{"sums": [6], "more": [6], "all": [12]}
+    }
+    metrics = pd.read_csv(tmp_path / "report/tables/metrics.csv")
+    assert set(metrics["benchmark"]) == {"sums", "more"}

@@ -18,6 +18,7 @@ from lowrank.paired import (
     ALIKE,
     ALPHA,
     DRAWS,
+    Strata,
     bounds,
     detectable,
     exact_draws,
@@ -29,7 +30,7 @@ from lowrank.paired import (
     p_equivalence,
     share_interval,
 )
-from lowrank.pools import check_ks, listed, matched, pools
+from lowrank.pools import Pool, check_ks, listed, matched, pools
 from lowrank.wording import verdict
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def compare(
     margin: float,
     seed: int = 0,
     intersect: bool = False,
+    benchmarks: Mapping[str, str] | None = None,
 ) -> "DataFrame":
     """Every model against every reference, on mean accuracy, Maj@k and pass@k.
 
@@ -85,6 +87,8 @@ def compare(
     margin: the largest difference that counts as none, as a share (0.05 is 5 points).
     intersect: models with different problems or samples are cut down to what all have; without it
     they are an error.
+    benchmarks: problem_id -> benchmark, where the problems are pooled (`pools.pooled`): only their
+        spread within benchmarks counts, as in `paired`.
 
     One row a (model, reference, metric, k), in the order of `grades`, `references`, metric and k:
         value, reference_value: of the exact estimator.
@@ -94,7 +98,8 @@ def compare(
         n_problems, n_samples: what was compared.
         verdict: in words, from these numbers.
         with exactly two references, a base and its derivative, what `answered` gives.
-    Raises InputError for an unknown reference, a margin outside 0..1, pools that do not match.
+    Raises InputError for an unknown reference, a margin outside 0..1, pools that do not match, a
+    pooled benchmark of a single problem.
     """
     import pandas
 
@@ -151,23 +156,43 @@ def compare(
     )
     families = list(zip(table["reference"], table["metric"], table["k"], strict=True))
     spacings = problem_spacings(problems, generator(seed, "differences", problems), DRAWS)
-    table = pandas.concat([table, judged(differences, families, margin, spacings)], axis=1)
+    strata = _strata(whole[pairs[0][0]], benchmarks)
+    table = pandas.concat([table, judged(differences, families, margin, spacings, strata)], axis=1)
     table["verdict"] = [verdict(row) for row in table.to_dict("records")]
     if len(rank) == 2:
         values = {
             name: {key: figure.values for key, figure in found[name].items()} for name in found
         }
-        table = pandas.concat([table, answered(table, values, *rank)], axis=1)
+        table = pandas.concat([table, answered(table, values, *rank, strata)], axis=1)
     return table.reindex(columns=COLUMNS)
 
 
+def _strata(whole: Sequence[Pool], benchmarks: Mapping[str, str] | None) -> Strata:
+    """Which benchmark each pool is of, numbered; None for one."""
+    names = [(benchmarks or {}).get(pool.problem_id, "") for pool in whole]
+    known = sorted(set(names))
+    if len(known) == 1:
+        return None
+    single = [name for name in known if names.count(name) == 1]
+    if single:
+        raise InputError(
+            f"the benchmark {single[0]} has one problem in common; a pool needs two of each"
+        )
+    return np.array([known.index(name) for name in names])
+
+
 def judged(
-    differences: Floats, families: Sequence[Hashable], margin: float, spacings: Floats
+    differences: Floats,
+    families: Sequence[Hashable],
+    margin: float,
+    spacings: Floats,
+    strata: Strata = None,
 ) -> "DataFrame":
     """How differences are judged, a row each; what several rows are adjusted for.
 
     differences: [rows, problems]. families: of every row, what it belongs to; each family's tests
-    are adjusted together. spacings: `intervals.problem_spacings` for so many problems.
+    are adjusted together. spacings: `intervals.problem_spacings` for so many problems. strata: as
+    in `paired`.
 
     difference: the mean. problems_low, problems_high: 95 % interval of it on problems like these,
     not adjusted; method: "t" or "exact", as `paired.method` says.
@@ -185,12 +210,12 @@ def judged(
     draws = [exact_draws(row, spacings) for row in differences]
     table = pandas.DataFrame({"difference": differences.mean(axis=1)})
     pairs = list(zip(differences, draws, strict=True))
-    ends = np.array([interval(row, drawn) for row, drawn in pairs])
+    ends = np.array([interval(row, drawn, ALPHA, strata) for row, drawn in pairs])
     table["problems_low"], table["problems_high"] = ends.T
-    table["method"] = [method(row) for row in differences]
-    table["p"] = [p_difference(row, drawn) for row, drawn in pairs]
+    table["method"] = [method(row, strata) for row in differences]
+    table["p"] = [p_difference(row, drawn, strata) for row, drawn in pairs]
     table["margin"] = margin
-    table["p_equivalence"] = [p_equivalence(row, drawn, margin) for row, drawn in pairs]
+    table["p_equivalence"] = [p_equivalence(row, drawn, margin, strata) for row, drawn in pairs]
     level = np.empty(len(table))
     for family in dict.fromkeys(families):
         rows = [i for i, each in enumerate(families) if each == family]
@@ -199,12 +224,12 @@ def judged(
             table.loc[rows, f"{p}_holm"] = holm(table.loc[rows, p].to_numpy())
         level[rows] = holm_levels(table.loc[rows, "p_equivalence"].to_numpy())
     table = table.astype({"family": int})
-    within = np.array([bounds(*pair, at) for pair, at in zip(pairs, level, strict=True)])
+    within = np.array([bounds(*pair, at, strata) for pair, at in zip(pairs, level, strict=True)])
     table["within_low"], table["within_high"] = within.T
     problems = differences.shape[1]
     table["paired_sd"] = differences.std(axis=1, ddof=1) if problems > 1 else float("nan")
     table["detectable"] = [
-        detectable(row, ALPHA / family)
+        detectable(row, ALPHA / family, strata)
         for row, family in zip(differences, table["family"], strict=True)
     ]
     table["n_differ"] = (np.abs(differences) > ALIKE).sum(axis=1)
@@ -216,6 +241,7 @@ def answered(
     values: Mapping[str, Mapping[tuple[str, int], Floats]],
     base: str,
     derivative: str,
+    strata: Strata = None,
 ) -> "DataFrame":
     """ "Does the model keep what training gave?", of every row against the derivative.
 
@@ -257,6 +283,7 @@ def answered(
         low, high = share_interval(
             values[row["model"]][key] - values[base][key],
             values[derivative][key] - values[base][key],
+            strata=strata,
         )
         share = 1 + row["difference"] / gain["difference"]
         made.append(

@@ -172,6 +172,16 @@ def _check_subject(experiment: Experiment, where: str) -> None:
                 f"{where}: references lacks {model!r}; the variants are compared with the base"
                 " and the derivative, so both must be sampled"
             )
+    for name, pool in subject.get("pools", {}).items():
+        if name in experiment.benchmarks:
+            raise InputError(f"{where}: pools.{name} has a benchmark's name; choose another")
+        for benchmark in pool["benchmarks"]:
+            if benchmark not in experiment.benchmarks:
+                known = ", ".join(experiment.benchmarks)
+                raise InputError(
+                    f"{where}: pools.{name}.benchmarks has {benchmark!r}, which is none of"
+                    f" benchmarks: {known}"
+                )
     clash = set(experiment.variants) & set(experiment.models)
     if clash:
         raise InputError(f"{where}: models.{min(clash)} has a variant's name; choose another")

@@ -1,7 +1,7 @@
 """Tables of grades to tables of metrics and comparisons, from files to files."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,12 @@ from lowrank.comparisons import compare
 from lowrank.errors import InputError
 from lowrank.files import read_table, write_table
 from lowrank.metrics import model_metrics
-from lowrank.pools import matched
+from lowrank.pools import listed, matched, pooled
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+WRITTEN = ("metrics.csv", "comparisons.csv")
 
 
 def evaluate_files(
@@ -38,7 +40,75 @@ def evaluate_files(
     inputs = [path for _, path in grades]
     check_output(target, inputs)
     if target.suffix != ".csv":
-        claim(target, inputs, ("metrics.csv", "comparisons.csv"))
+        claim(target, inputs, WRITTEN)
+    common = _read(grades, intersect)
+    results = [
+        model_metrics(table, name, benchmark, ks, repeats, seed) for name, table in common.items()
+    ]
+    metrics = pandas.concat(results, ignore_index=True)
+    if target.suffix == ".csv":
+        write_numbers(target, metrics)
+        return
+    if len(common) > 1:
+        compared = compare(common, references or list(common), ks, margin, seed)
+        compared.insert(0, "benchmark", benchmark)
+        write_numbers(target / "comparisons.csv", compared)
+    write_numbers(target / "metrics.csv", metrics)
+
+
+def evaluate_pool(
+    grades: Mapping[str, Sequence[tuple[str, str]]],
+    benchmark: str,
+    ks: Sequence[int],
+    output: str,
+    repeats: int = 16,
+    seed: int = 0,
+    references: Sequence[str] = (),
+    margin: float = 0.05,
+    intersect: bool = False,
+) -> None:
+    """Models compared on several benchmarks at once, as `comparisons.compare` does with a pool.
+
+    grades: benchmark -> (name, path) of every model. benchmark: the pool's name.
+    output: a folder; metrics.csv has every benchmark's metrics, comparisons.csv the pool's rows.
+    """
+    import pandas
+
+    target = Path(output)
+    inputs = [path for each in grades.values() for _, path in each]
+    check_output(target, inputs)
+    claim(target, inputs, WRITTEN)
+    tables = {name: _read(each, intersect) for name, each in grades.items()}
+    models = list(next(iter(tables.values())))
+    for name, each in tables.items():
+        if set(each) != set(models):
+            raise InputError(
+                f"--pool {name} has the models {listed(each)}, but the first has {listed(models)};"
+                " a pool needs every model on every benchmark"
+            )
+    metrics = [
+        model_metrics(each[model], model, name, ks, repeats, seed)
+        for name, each in tables.items()
+        for model in models
+    ]
+    whole = {
+        model: pooled({name: each[model] for name, each in tables.items()}) for model in models
+    }
+    compared = compare(
+        {model: table for model, (table, _) in whole.items()},
+        references or models,
+        ks,
+        margin,
+        seed,
+        benchmarks=whole[models[0]][1],
+    )
+    compared.insert(0, "benchmark", benchmark)
+    write_numbers(target / "comparisons.csv", compared)
+    write_numbers(target / "metrics.csv", pandas.concat(metrics, ignore_index=True))
+
+
+def _read(grades: Sequence[tuple[str, str]], intersect: bool) -> "dict[str, DataFrame]":
+    """The tables by name, all with the same samples; says on stderr what is left out."""
     tables: dict[str, DataFrame] = {}
     for name, path in grades:
         if name in tables:
@@ -52,18 +122,7 @@ def evaluate_files(
                 f"models have ({table['problem_id'].nunique()} problems)",
                 file=sys.stderr,
             )
-    results = [
-        model_metrics(table, name, benchmark, ks, repeats, seed) for name, table in common.items()
-    ]
-    metrics = pandas.concat(results, ignore_index=True)
-    if target.suffix == ".csv":
-        write_numbers(target, metrics)
-        return
-    if len(common) > 1:
-        compared = compare(common, references or list(common), ks, margin, seed)
-        compared.insert(0, "benchmark", benchmark)
-        write_numbers(target / "comparisons.csv", compared)
-    write_numbers(target / "metrics.csv", metrics)
+    return common
 
 
 def write_numbers(path: str | Path, table: "DataFrame") -> None:

@@ -77,6 +77,13 @@ class Evidence:
         return {name: v for name, v in variants.items() if v["kind"] != "lowrank"}
 
     @property
+    def judged(self) -> dict[str, str]:
+        """What has verdicts, with what people call it: every benchmark, then every pool of some."""
+        labels = {b: entry.get("label", b) for b, entry in self.experiment["benchmarks"].items()}
+        pools = self.experiment.get("pools", {})
+        return labels | {name: entry["label"] for name, entry in pools.items()}
+
+    @property
     def computed_in(self) -> list[str]:
         """The dtypes that the engines computed in, as the samples' records say."""
         records = [record for shards in self.provenance.values() for record in shards]

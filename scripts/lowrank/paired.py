@@ -8,6 +8,10 @@ The interval is Student's, widened on the side where Hall's correction for skewn
 bounds; where fewer than FEW problems differ at all, it is these bounds. A p is the level of the
 interval that just touches the value asked about, so an interval and its p never disagree.
 
+strata: [problems], which benchmark each problem is of, where several are pooled; None for one.
+Then the benchmarks and their sizes are fixed, and only problems within each are a sample: only the
+spread within them counts in Student's interval. Gaffke's bounds take the pool as one sample.
+
 That a difference lies within a margin must be shown twice: by this interval and by Gaffke's bounds,
 which hold whatever the differences that no problem happened to show. docs/statistics.md has the
 reasons and what was simulated.
@@ -22,6 +26,8 @@ from numpy.typing import NDArray
 
 from lowrank.majority import Floats
 
+Strata = NDArray[np.int64] | None
+
 ALPHA = 0.05
 POWER = 0.8
 DRAWS = 100_000
@@ -30,9 +36,11 @@ FEW = 6
 ALIKE = 1e-4  # on a problem that differs by a hundredth of a point or less two models are alike
 
 
-def method(differences: Floats) -> str:
+def method(differences: Floats, strata: Strata = None) -> str:
     """ "t", or "exact" where too few problems differ to know how differences spread."""
-    known = np.ptp(differences) > ALIKE and (np.abs(differences) > ALIKE).sum() >= FEW
+    known = (
+        np.ptp(_centred(differences, strata)) > ALIKE and (np.abs(differences) > ALIKE).sum() >= FEW
+    )
     return "t" if known else "exact"
 
 
@@ -69,15 +77,16 @@ def exact_interval(draws: tuple[Floats, Floats], tail: float) -> tuple[float, fl
     )
 
 
-def tails(differences: Floats, draws: tuple[Floats, Floats], at: float) -> tuple[float, float]:
+def tails(
+    differences: Floats, draws: tuple[Floats, Floats], at: float, strata: Strata = None
+) -> tuple[float, float]:
     """One-sided p against "the mean is `at` or less" and "`at` or more", by the row's method."""
     exact = exact_tails(draws, at)
-    if method(differences) == "exact":
+    if method(differences, strata) == "exact":
         return exact
-    mean, error, skew = _moments(differences)
+    mean, error, skew, freedom = _moments(differences, strata)
     t = (mean - at) / error
     straight = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
-    freedom = len(differences) - 1
     return (
         min(exact[0], student_tail(min(t, straight), freedom)),
         min(exact[1], student_tail(-max(t, straight), freedom)),
@@ -85,41 +94,52 @@ def tails(differences: Floats, draws: tuple[Floats, Floats], at: float) -> tuple
 
 
 def interval(
-    differences: Floats, draws: tuple[Floats, Floats], level: float = ALPHA
+    differences: Floats,
+    draws: tuple[Floats, Floats],
+    level: float = ALPHA,
+    strata: Strata = None,
 ) -> tuple[float, float]:
     """Interval of the mean, wrong with probability `level`: 0.05 for 95 %."""
     exact = exact_interval(draws, level / 2)
-    if method(differences) == "exact":
+    if method(differences, strata) == "exact":
         return exact
-    low, high = _student_interval(differences, level)
+    low, high = _student_interval(differences, level, strata)
     return max(low, exact[0]), min(high, exact[1])
 
 
-def p_difference(differences: Floats, draws: tuple[Floats, Floats]) -> float:
+def p_difference(differences: Floats, draws: tuple[Floats, Floats], strata: Strata = None) -> float:
     """Two-sided p against "no difference"; at most `level` where `interval` leaves 0 out."""
-    return min(1.0, 2 * min(tails(differences, draws, 0.0)))
+    return min(1.0, 2 * min(tails(differences, draws, 0.0, strata)))
 
 
 def bounds(
-    differences: Floats, draws: tuple[Floats, Floats], level: float = ALPHA
+    differences: Floats,
+    draws: tuple[Floats, Floats],
+    level: float = ALPHA,
+    strata: Strata = None,
 ) -> tuple[float, float]:
     """What the mean is shown to lie within: the interval and Gaffke's bounds together."""
-    ends = interval(differences, draws, level), exact_interval(draws, level)
+    ends = interval(differences, draws, level, strata), exact_interval(draws, level)
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def p_equivalence(differences: Floats, draws: tuple[Floats, Floats], margin: float) -> float:
+def p_equivalence(
+    differences: Floats, draws: tuple[Floats, Floats], margin: float, strata: Strata = None
+) -> float:
     """p against "it differs by the margin or more"; at most `level` where `bounds` lie inside.
 
     Two one-sided tests (Schuirmann 1987), each passed twice: at `level` by Gaffke's bound, and at
     half of it by the row's own method, so that the interval shown lies inside the margin, too.
     """
-    own = tails(differences, draws, -margin)[0], tails(differences, draws, margin)[1]
+    low, high = (tails(differences, draws, at, strata) for at in (-margin, margin))
+    own = low[0], high[1]
     exact = exact_tails(draws, -margin)[0], exact_tails(draws, margin)[1]
     return min(1.0, max(2 * max(own), *exact))
 
 
-def share_interval(part: Floats, whole: Floats, level: float = ALPHA) -> tuple[float, float]:
+def share_interval(
+    part: Floats, whole: Floats, level: float = ALPHA, strata: Strata = None
+) -> tuple[float, float]:
     """Interval of mean(part) / mean(whole), the two paired by problem: Fieller's.
 
     A share is in the interval if the mean of part - share * whole is not shown to differ from 0.
@@ -127,12 +147,12 @@ def share_interval(part: Floats, whole: Floats, level: float = ALPHA) -> tuple[f
     problems differ.
     """
     nothing = (float("nan"), float("nan"))
-    if method(whole) == "exact" or method(part - whole) == "exact":
+    if "exact" in (method(whole, strata), method(part - whole, strata)):
         return nothing
     best = part.mean() / whole.mean()
 
     def inside(share: float) -> bool:
-        low, high = _student_interval(part - share * whole, level)
+        low, high = _student_interval(part - share * whole, level, strata)
         return low <= 0 <= high
 
     ends = []
@@ -150,15 +170,15 @@ def share_interval(part: Floats, whole: Floats, level: float = ALPHA) -> tuple[f
     return ends[0], ends[1]
 
 
-def detectable(differences: Floats, level: float = ALPHA) -> float:
+def detectable(differences: Floats, level: float = ALPHA, strata: Strata = None) -> float:
     """The true mean difference that a test at `level` finds in 8 of 10 such experiments.
 
     In the direction of the difference seen, from the spread and the skewness seen. NaN where too
     few problems differ to know them.
     """
-    if method(differences) == "exact":
+    if method(differences, strata) == "exact":
         return float("nan")
-    mean, error, skew = _moments(differences)
+    mean, error, skew, _ = _moments(differences, strata)
     problems = len(differences)
     towards = skew if mean <= 0 else -skew
     return detectable_difference(error * math.sqrt(problems), problems, level, towards)
@@ -247,20 +267,36 @@ def student_quantile(tail: float, freedom: int) -> float:
     return high
 
 
-def _student_interval(differences: Floats, level: float) -> tuple[float, float]:
+def _student_interval(
+    differences: Floats, level: float, strata: Strata = None
+) -> tuple[float, float]:
     """Student's and Hall's interval together."""
-    mean, error, skew = _moments(differences)
-    reach = student_quantile(level / 2, len(differences) - 1)
+    mean, error, skew, freedom = _moments(differences, strata)
+    reach = student_quantile(level / 2, freedom)
     low = mean - error * max(reach, _unstraightened(reach, skew))
     return low, mean - error * min(-reach, _unstraightened(-reach, skew))
 
 
-def _moments(differences: Floats) -> tuple[float, float, float]:
-    """Mean, its standard error, and the skewness over the root of the number of problems."""
-    n = len(differences)
-    mean, sd = float(differences.mean()), float(differences.std(ddof=1))
-    skew = float((((differences - mean) / sd) ** 3).mean()) if sd > 0 else 0.0
-    return mean, sd / math.sqrt(n), skew / math.sqrt(n)
+def _moments(differences: Floats, strata: Strata = None) -> tuple[float, float, float, int]:
+    """Mean, its standard error, its skewness, and the error's degrees of freedom.
+
+    The variance of a stratified mean is the sum of its strata's (Cochran 1977, chapter 5): here of
+    n_h s_h^2 / n^2 over strata of n_h problems, in proportion to which each counts.
+    """
+    n, centred = len(differences), _centred(differences, strata)
+    sizes = np.full(n, n) if strata is None else np.bincount(strata)[strata]
+    error = math.sqrt((centred**2 * sizes / (sizes - 1)).sum()) / n
+    skew = float((centred**3).sum() / (n * error) ** 3) if error > 0 else 0.0
+    freedom = n - (1 if strata is None else len(np.unique(strata)))
+    return float(differences.mean()), error, skew, freedom
+
+
+def _centred(differences: Floats, strata: Strata) -> Floats:
+    """The differences less the mean of their benchmark."""
+    if strata is None:
+        return differences - differences.mean()
+    means = np.bincount(strata, differences) / np.bincount(strata)
+    return differences - means[strata]
 
 
 def _unstraightened(z: float, skew: float) -> float:

@@ -206,6 +206,22 @@ def _common(tables: Iterable[list[tuple[str, int]]]) -> set[tuple[str, int]]:
     return {(problem, number) for problem in problems for number in numbers}
 
 
+def pooled(tables: "Mapping[str, DataFrame]") -> "tuple[DataFrame, dict[str, str]]":
+    """One model's grades on several benchmarks as one table, and the benchmark of each problem.
+
+    tables: benchmark -> grades. A problem is then called <benchmark>/<problem_id>.
+    """
+    import pandas
+
+    parts, origin = [], {}
+    for benchmark, table in tables.items():
+        need_columns(table, ("problem_id",), f"the grades on {benchmark}")
+        names = [f"{benchmark}/{problem_name(name)}" for name in table["problem_id"]]
+        origin |= dict.fromkeys(names, benchmark)
+        parts.append(table.assign(problem_id=names))
+    return pandas.concat(parts, ignore_index=True), origin
+
+
 def check_ks(ks: Sequence[int], size: int, model: str) -> None:
     """InputError if a k is not in 1..size, the samples a problem has."""
     wrong = [str(k) for k in ks if not 1 <= k <= size]

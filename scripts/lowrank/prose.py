@@ -199,6 +199,9 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
         said.append(_accuracy(found, frames["comparisons"], benchmark))
         said.append(verdicts.sentence(found, frames["comparisons"], benchmark))
         said += verdicts.controls(found, frames["comparisons"], benchmark, ("other",))
+    for pool in experiment.get("pools", {}):
+        words = verdicts.sentence(found, frames["comparisons"], pool)
+        said.append(f"All of {found.judged[pool]} together. {words}")
     return said
 
 
@@ -262,7 +265,13 @@ def uncertainty(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
         f" and losing it look alike: that {verdicts.UNANSWERED}. {_why_this_margin(found)}",
     ]
     comparisons = frames["comparisons"]
-    said += [verdicts.reach(found, comparisons, name) for name in experiment["benchmarks"]]
+    said += [verdicts.reach(found, comparisons, name) for name in found.judged]
+    if "pools" in experiment:
+        said.append(
+            "Benchmarks that are pooled are counted as one of all their problems. Which benchmarks"
+            " and how many problems of each is taken as given: only the spread between problems of"
+            " the same benchmark counts."
+        )
     said.append(
         f"The small {PLUS_MINUS} under the post's protocol is the spread over"
         f" {experiment['repeats']} re-draws from one and the same pool. It is Monte-Carlo noise of"

@@ -10,6 +10,7 @@ from lowrank.comparisons import UNANSWERED, compare
 from lowrank.evidence import Evidence
 from lowrank.findings import DASH, cell, grid, listed, percent, published_value, row
 from lowrank.paired import ALPHA, least_margin, least_problems
+from lowrank.pools import pooled
 from lowrank.wording import headline, measure_name, points, verdict
 
 # The controls of rank 0, as a sentence on one begins.
@@ -28,22 +29,26 @@ SAYS = {
 def comparisons_frame(found: Evidence) -> pd.DataFrame:
     """Every variant against base and derivative, and these two; what comparisons.csv holds.
 
-    The columns of `comparisons.compare` after the benchmark. Every benchmark has families of tests
-    of its own.
+    The columns of `comparisons.compare` after the benchmark, or the name of a pool of several; each
+    of these has families of tests of its own.
     """
     experiment = found.experiment
     base, derivative = experiment["base"], experiment["derivative"]
     parts = []
-    for benchmark in experiment["benchmarks"]:
-        grades = {
-            model: found.grades[benchmark, model]
-            for model in (*experiment["variants"], derivative, base)
-        }
+    for name in found.judged:
+        pool = experiment.get("pools", {}).get(name)
+        grades, origin = {}, None
+        for model in (*experiment["variants"], derivative, base):
+            if pool:
+                tables = {each: found.grades[each, model] for each in pool["benchmarks"]}
+                grades[model], origin = pooled(tables)
+            else:
+                grades[model] = found.grades[name, model]
         part = compare(
             grades, [base, derivative], experiment["maj_k"], experiment["margin"],
-            experiment["seed"],
+            experiment["seed"], benchmarks=origin,
         )  # fmt: skip
-        part.insert(0, "benchmark", benchmark)
+        part.insert(0, "benchmark", name)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -72,15 +77,15 @@ def labelled(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> pd.D
 
 
 def shown(found: Evidence, comparisons: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of every benchmark: the boxes, what else the tests say, and every comparison."""
+    """Of every benchmark or pool: the boxes, what else the tests say, and every comparison."""
     items = []
-    for benchmark, entry in found.experiment["benchmarks"].items():
+    for benchmark, label in found.judged.items():
         said = [gain(found, comparisons, benchmark, measure) for measure in measures(found)]
         said += controls(found, comparisons, benchmark)
         said += published(found, comparisons, benchmark)
         items.append(
             {
-                "label": entry.get("label", benchmark),
+                "label": label,
                 "boxes": [
                     box_table(found, comparisons, benchmark, measure) for measure in measures(found)
                 ],
@@ -220,7 +225,7 @@ def reach(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
             seen.append(f"{smallest_largest} points of {measure_name(*measure)}")
     problems, family = int(lines["n_problems"].iloc[0]), int(lines["family"].iloc[0])
     level = ALPHA / family
-    label = experiment["benchmarks"][benchmark].get("label", benchmark)
+    label = found.judged[benchmark]
     said = f"{label} has {problems} problems, one of them worth {points(1 / problems)} points."
     if seen:
         said += (
