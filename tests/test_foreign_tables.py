@@ -11,6 +11,7 @@ import pytest
 from lowrank.benchmark import uniform
 from lowrank.errors import InputError
 from lowrank.files import cell_text, read_table
+from lowrank.metrics import model_metrics
 from lowrank.pools import matched, pools
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +127,80 @@ def test_named_columns_of_a_csv_are_text(tmp_path):
     made = uniform(table, "p.csv", "question", "gold", "number")
     assert made["answer"].tolist() == ["025", "NA"]
     assert made["problem_id"].tolist() == ["01", "02"]
+
+
+ROWS = [
+    {"problem_id": "007", "sample": s, "answer": a, "correct": s == 0}
+    for s, a in enumerate(["25", "NA", None])
+]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl"])
+def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path, suffix):
+    table = pandas.DataFrame(ROWS)
+    text = {
+        ".csv": table.to_csv(index=False),
+        ".json": json.dumps(ROWS),
+        ".jsonl": "".join(json.dumps(row) + "\r\n" for row in ROWS),
+    }[suffix]
+    (tmp_path / f"g{suffix}").write_text(text, encoding="utf-8-sig")
+    (pool,) = pools(read_table(tmp_path / f"g{suffix}"))
+    assert (pool.problem_id, pool.classes.tolist()) == ("007", [0, 1, -1])
+
+
+def test_a_suffix_that_lies(tmp_path):
+    """Content that says what it is is read; the rest is refused in a sentence."""
+    rows = pandas.DataFrame(ROWS)
+    rows.to_parquet(tmp_path / "parquet.csv")
+    (tmp_path / "lines.json").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "list.jsonl").write_text(json.dumps(ROWS, indent=1))
+    rows.to_csv(tmp_path / "UPPER.CSV", index=False)
+    for name in ("parquet.csv", "lines.json", "list.jsonl", "UPPER.CSV"):
+        assert len(pools(read_table(tmp_path / name))) == 1
+    rows.to_csv(tmp_path / "csv.parquet", index=False)
+    rows.to_csv(tmp_path / "csv.jsonl", index=False)
+    (tmp_path / "numbers.json").write_text("[1, 2]")
+    (tmp_path / "nothing.jsonl").write_text("")
+    for name in ("csv.parquet", "csv.jsonl", "numbers.json", "nothing.jsonl"):
+        with pytest.raises(InputError, match=f"{name}: not a readable"):
+            read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [0.0, 1.0, 2.0], ["0", "1", "2"], ["0", 1, 2.0]])
+def test_sample_numbers_are_whole_however_they_are_stored(numbers):
+    table = pandas.DataFrame(ROWS).assign(sample=pandas.Series(numbers, dtype=object))
+    other = pandas.DataFrame(ROWS)
+    kept = matched({"one": table, "two": other})
+    assert kept["one"]["sample"].tolist() == kept["two"]["sample"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan"), float("inf"), 0.5, "x"])
+def test_any_other_sample_number_is_refused_with_its_row(wrong):
+    table = pandas.DataFrame(ROWS)
+    table["sample"] = pandas.Series([0, 1, wrong], dtype=object)
+    with pytest.raises(InputError, match=r"`sample` is .* in row 2"):
+        pools(table)
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan"), pandas.NA, ""])
+def test_a_row_of_no_problem_is_refused(wrong):
+    table = pandas.DataFrame(ROWS)
+    table["problem_id"] = pandas.Series(["a", "a", wrong], dtype=object)
+    with pytest.raises(InputError, match="row 2 has no problem_id"):
+        pools(table)
+
+
+def test_ids_and_answers_of_other_types(tmp_path):
+    """Categories (as other tools store repeated text) and numbers are the text they stand for."""
+    table = pandas.DataFrame(ROWS).astype({"problem_id": "category", "answer": "category"})
+    table.to_parquet(tmp_path / "g.parquet")
+    (pool,) = pools(read_table(tmp_path / "g.parquet"))
+    assert (pool.problem_id, pool.classes.tolist()) == ("007", [0, 1, -1])
+    (pool,) = pools(pandas.DataFrame(ROWS).assign(problem_id=7.0, answer=[1.0, 2.0, None]))
+    assert (pool.problem_id, pool.classes.tolist()) == ("7", [0, 1, -1])
+
+
+def test_lengths_that_are_no_numbers_are_refused():
+    table = pandas.DataFrame(ROWS).assign(completion_tokens=["5", "NA", None])
+    with pytest.raises(InputError, match="`completion_tokens` holds 'NA'"):
+        model_metrics(table, "m", "b", [1])

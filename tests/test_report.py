@@ -380,7 +380,7 @@ def test_pooled_benchmarks_have_verdicts_of_their_own(tmp_path, undrawn):
     experiment = copy.deepcopy(EXPERIMENT)
     experiment["benchmarks"]["more"] = {**experiment["benchmarks"]["sums"], "label": "More sums"}
     experiment["pools"] = {"all": {"label": "Both kinds", "benchmarks": ["sums", "more"]}}
-    page = report.build(make_results(tmp_path, experiment), tmp_path, tmp_path / "report")
+    page = report.build(results_of(tmp_path, experiment), tmp_path, tmp_path / "report")
     said = "".join(Page(page.read_text()).text)
     assert "All of Both kinds together. Mean accuracy" in said
     assert "Both kinds has 12 problems" in said

@@ -149,6 +149,8 @@ def growing_table(path: str | Path) -> Iterator[Callable[["pandas.DataFrame"], N
             write()
 
 
+SUFFIXES = (".parquet", ".csv", ".json", ".jsonl")
+PARQUET = b"PAR1"  # begins every Parquet file
 # Columns that are text whatever they look like: 025 is not 25, NA is an answer.
 TEXT = ("problem_id", "id", "problem", "completion", "answer", "extracted", "unjudged")
 
@@ -157,7 +159,9 @@ def read_table(path: str | Path, text: Sequence[str] = ()) -> "pandas.DataFrame"
     """Read a Parquet, CSV, JSON (a list of records) or JSONL table; InputError if it is none.
 
     Only an empty cell of a CSV is missing. `TEXT` columns (and those named) stay text there; in
-    the other formats they stay as stored, integers beside a missing value included.
+    the other formats they stay as stored, integers beside a missing value included. A byte order
+    mark is no part of a table. Parquet is known by its content, and JSON from JSONL, too; otherwise
+    the suffix counts.
     """
     import pandas
 
@@ -165,27 +169,44 @@ def read_table(path: str | Path, text: Sequence[str] = ()) -> "pandas.DataFrame"
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     text = (*TEXT, *text)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: tables are .parquet, .csv, .json or .jsonl, not {suffix!r}")
     try:
-        match path.suffix:
-            case ".parquet":
-                return _read_parquet(path, text)
-            case ".csv":
-                return pandas.read_csv(
-                    path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]
-                )
-            case ".json" | ".jsonl":
-                # Through json, not pandas.read_json, which turns "025" into 25 and guesses dates.
-                content = path.read_text(encoding="utf-8")
-                # Not splitlines, which also breaks at the rarer line ends that a text may hold.
-                lines = content.split("\n") if path.suffix == ".jsonl" else []
-                rows = [json.loads(line) for line in lines if line.strip()] or json.loads(content)
-                # As objects: beside a missing value an integer would become a float.
-                table = pandas.DataFrame(rows, dtype=object)
-                kept = {name: table[name] for name in text if name in table}
-                return table.infer_objects().assign(**kept)
+        with path.open("rb") as start:
+            parquet = start.read(len(PARQUET)) == PARQUET
+        if parquet or suffix == ".parquet":
+            return _read_parquet(path, text)
+        if suffix == ".csv":
+            return pandas.read_csv(
+                path,
+                dtype=dict.fromkeys(text, str),
+                keep_default_na=False,
+                na_values=[""],
+                encoding="utf-8-sig",
+            )
+        # As objects: beside a missing value an integer would become a float.
+        table = pandas.DataFrame(_records(path), dtype=object)
+        kept = {name: table[name] for name in text if name in table}
+        return table.infer_objects().assign(**kept)
     except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from None
-    raise InputError(f"{path}: tables are .parquet, .csv, .json or .jsonl, not {path.suffix!r}")
+        raise InputError(f"{path}: not a readable {suffix} table ({error})") from None
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON or JSONL file; ValueError if they are none.
+
+    Through json, not pandas.read_json, which turns "025" into 25 and guesses dates.
+    """
+    content = path.read_text(encoding="utf-8-sig")
+    if content.lstrip().startswith("["):
+        rows = json.loads(content)
+    else:
+        # Not splitlines, which also breaks at the rarer line ends that a text may hold.
+        rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it holds no records, one {..} a row")
+    return rows
 
 
 def _read_parquet(path: Path, text: Sequence[str]) -> "pandas.DataFrame":  # noqa: F821

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lowrank.errors import InputError
 from lowrank.intervals import (
     count_variance,
     majority_variance,
@@ -19,7 +20,7 @@ from lowrank.intervals import (
     traces_interval,
 )
 from lowrank.majority import Floats, drawn_majority, g_pass_at_k, majority_curve, pass_at_k
-from lowrank.pools import Pool, check_ks, pools
+from lowrank.pools import Pool, check_ks, keyed, pools
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -113,8 +114,10 @@ def figures(
 
 def column_figures(grades: "DataFrame") -> list[Figure]:
     """Shares and means of the columns that grades may carry: unjudged, truncated (finish_reason
-    is "length"), completion_tokens."""
-    table = grades.assign(problem_id=grades["problem_id"].astype(str))
+    is "length"), completion_tokens. InputError where the last is no number."""
+    import pandas
+
+    table = keyed(grades, "the grades")
     table = table.sort_values(["problem_id", "sample"], kind="stable")
     columns = {}
     if "unjudged" in table:
@@ -122,7 +125,13 @@ def column_figures(grades: "DataFrame") -> list[Figure]:
     if "finish_reason" in table:
         columns["truncated"] = table["finish_reason"] == "length"
     if "completion_tokens" in table:
-        columns["completion_tokens"] = table["completion_tokens"]
+        columns["completion_tokens"] = pandas.to_numeric(table["completion_tokens"], "coerce")
+        wrong = columns["completion_tokens"].isna() & table["completion_tokens"].notna()
+        if wrong.any():
+            raise InputError(
+                "the grades: `completion_tokens` holds"
+                f" {table['completion_tokens'][wrong].iloc[0]!r}; a number of tokens is needed"
+            )
     made = []
     for metric, column in columns.items():
         values = column.to_numpy(dtype=float).reshape(table["problem_id"].nunique(), -1)

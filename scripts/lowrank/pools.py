@@ -6,6 +6,7 @@ silent zero.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +55,8 @@ def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
     need_columns(grades, ("problem_id", "sample", "answer", "correct"), name)
     if not len(grades):
         raise InputError(f"{name} are empty; grade some samples first")
+    grades = keyed(grades, name)
     table = grades.assign(
-        problem_id=grades["problem_id"].map(problem_name),
         answer=_cells(grades, "answer", cell_text, name),
         correct=_cells(grades, "correct", _verdict, name),
     )
@@ -69,7 +70,7 @@ def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
         short = listed(f"{problem} has {n}" for problem, n in sizes[sizes < sizes.max()].items())
         raise InputError(
             f"{name}: every problem needs {sizes.max()} samples, but {short}; "
-            "sample and grade what is missing"
+            "sample and grade what is missing, or use what all have (metrics.py --intersect)"
         )
     return [
         _pool(problem, rows["answer"].tolist(), rows["correct"].tolist(), name)
@@ -87,8 +88,7 @@ def _cells(grades: "DataFrame", column: str, read: Callable, name: str) -> "Seri
         try:
             found.append(read(cell))
         except ValueError as error:
-            where = f"{problem_name(problem)}#{sample}"
-            raise InputError(f"{name}: `{column}` of {where} is {error}") from None
+            raise InputError(f"{name}: `{column}` of {problem}#{sample} is {error}") from None
     return pandas.Series(found, index=grades.index, dtype=object)
 
 
@@ -122,18 +122,11 @@ def complete_pool(samples: "DataFrame", names: Sequence[str]) -> "DataFrame":
     a gap, once each. Otherwise InputError lists what is unknown, repeated or missing.
     """
     need_columns(samples, ("problem_id", "sample", "completion"), "the samples")
-    samples = samples.assign(problem_id=samples["problem_id"].map(problem_name))
+    samples = keyed(samples, "the samples")
     order = {name: i for i, name in enumerate(names)}
     unknown = sorted(set(samples["problem_id"]) - set(order))
     if unknown:
         raise InputError(f"samples of problems that are not in the table: {listed(unknown)}")
-    try:
-        numbers = samples["sample"].astype(float)
-    except (TypeError, ValueError):
-        numbers = None
-    if numbers is None or not (numbers % 1 == 0).all():
-        raise InputError("the column `sample` must hold whole numbers 0, 1, 2 ..")
-    samples = samples.assign(sample=numbers.astype("int64"))
     keys = list(zip(samples["problem_id"], samples["sample"], strict=True))
     if len(set(keys)) < len(keys):
         seen: set = set()
@@ -163,10 +156,11 @@ def matched(grades: "Mapping[str, DataFrame]", intersect: bool = False) -> "dict
     intersect: cut them down to what all have instead: the problems that every model has, and of
     these the sample numbers that every model has of every problem, so that the pools are whole.
     """
-    keys = {}
-    for name, table in grades.items():
-        need_columns(table, ("problem_id", "sample"), f"the grades of {name}")
-        keys[name] = list(zip(table["problem_id"].map(problem_name), table["sample"], strict=True))
+    grades = {name: keyed(table, f"the grades of {name}") for name, table in grades.items()}
+    keys = {
+        name: list(zip(table["problem_id"], table["sample"], strict=True))
+        for name, table in grades.items()
+    }
     if intersect:
         kept = _common(keys.values())
         return {name: table[[key in kept for key in keys[name]]] for name, table in grades.items()}
@@ -185,7 +179,7 @@ def matched(grades: "Mapping[str, DataFrame]", intersect: bool = False) -> "dict
             f"the models have different samples: {'; '.join(lacking)}; grade what is missing, "
             "or compare on what all have, explicitly, with --intersect"
         )
-    return dict(grades)
+    return grades
 
 
 def _common(tables: Iterable[list[tuple[str, int]]]) -> set[tuple[str, int]]:
@@ -215,8 +209,8 @@ def pooled(tables: "Mapping[str, DataFrame]") -> "tuple[DataFrame, dict[str, str
 
     parts, origin = [], {}
     for benchmark, table in tables.items():
-        need_columns(table, ("problem_id",), f"the grades on {benchmark}")
-        names = [f"{benchmark}/{problem_name(name)}" for name in table["problem_id"]]
+        table = keyed(table, f"the grades on {benchmark}")
+        names = [f"{benchmark}/{name}" for name in table["problem_id"]]
         origin |= dict.fromkeys(names, benchmark)
         parts.append(table.assign(problem_id=names))
     return pandas.concat(parts, ignore_index=True), origin
@@ -230,6 +224,41 @@ def check_ks(ks: Sequence[int], size: int, model: str) -> None:
             f"k = {listed(wrong)} is not in 1..{size}, the number of samples that {model} has "
             "of each problem; choose a smaller k or sample more"
         )
+
+
+def keyed(table: "DataFrame", what: str) -> "DataFrame":
+    """The table with problem_id as text and sample as whole numbers, whatever they are stored as.
+
+    Raises InputError for a row without one, or with another sample number.
+    """
+    import pandas
+
+    need_columns(table, ("problem_id", "sample"), what)
+    names, numbers = [], []
+    for row, (name, number) in enumerate(zip(table["problem_id"], table["sample"], strict=True)):
+        try:
+            names.append(cell_text(name))
+        except ValueError as error:
+            raise InputError(f"{what}: problem_id of row {row} is {error}") from None
+        if names[-1] is None:
+            raise InputError(f"{what}: row {row} has no problem_id")
+        try:
+            numbers.append(int(number) if isinstance(number, Integral) else _whole(float(number)))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{what}: `sample` is {number!r} in row {row}; the column `sample` must hold whole"
+                " numbers 0, 1, 2 .."
+            ) from None
+    return table.assign(
+        problem_id=pandas.Series(names, index=table.index, dtype=object),
+        sample=pandas.Series(numbers, index=table.index, dtype="int64"),
+    )
+
+
+def _whole(number: float) -> int:
+    if number % 1 != 0:  # so it is of what is not finite
+        raise ValueError
+    return int(number)
 
 
 def problem_name(value: object) -> str:
