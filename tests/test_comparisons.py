@@ -266,5 +266,12 @@ def test_the_program_pools_benchmarks(tmp_path):
     assert set(compared["n_problems"]) == {30}
     metrics = pandas.read_csv(tmp_path / "made/metrics.csv")
     assert set(metrics["benchmark"]) == {"old", "new"}
+    # One completion is missing: said, and left out everywhere where that is asked for.
+    path = tmp_path / "r16-new.parquet"
+    pandas.read_parquet(path).iloc[1:].to_parquet(path)
+    assert "r16 lacks new/p0#0" in run(given["old"], given["new"]).stderr
+    options.append("--intersect")
+    assert "r16: 450 of 479 samples" in run(given["old"], given["new"]).stderr
+    assert set(pandas.read_csv(tmp_path / "made/comparisons.csv")["n_samples"]) == {15}
     assert "two benchmarks or more" in run(given["old"]).stderr
     assert "every model on every benchmark" in run(given["old"], given["new"][:-1]).stderr

@@ -164,6 +164,15 @@ def test_one_filter_is_read(tmp_path):
     assert accuracy(read(tmp_path, "lm-eval", path, filter_name="flexible-extract")) == 1.0
 
 
+def test_log_likelihoods_are_no_completions(tmp_path):
+    row = document(0, "1", [], "", 1.0) | {
+        "resps": [[["-1.5", "False"]], [["-0.5", "True"]]],
+        "filtered_resps": [["-1.5", "False"], ["-0.5", "True"]],
+    }
+    with pytest.raises(InputError, match="log-likelihoods of given answers, no completions"):
+        read(tmp_path, "lm-eval", lm_eval(tmp_path, row))
+
+
 def test_several_files_are_one_pool(tmp_path):
     first = lm_eval(tmp_path, document(0, "2", ["2"], "2", 1.0), name="a.jsonl")
     second = lm_eval(tmp_path, document(0, "2", ["3"], "3", 0.0), name="b.jsonl")
@@ -219,6 +228,17 @@ def test_what_is_not_scored_is_left_out_and_said(tmp_path, capsys):
     path = inspect(tmp_path, 1.0, sample("a", 1, "2", "2", match=("C", "2")), failed, unscored)
     assert len(read(tmp_path, "inspect", path)) == 1
     assert "2 of 3 samples have no score" in capsys.readouterr().err
+
+
+def test_long_texts_and_unfinished_logs(tmp_path, capsys):
+    long = sample("a", 1, "2", "attachment://abc", match=("I", None))
+    long["attachments"] = {"abc": "long\n" + r"\boxed{3}"}
+    path = inspect(tmp_path, 0.0, long)
+    Path(path).write_text(Path(path).read_text().replace("success", "cancelled"))
+    assert read(tmp_path, "inspect", path)["answer"].tolist() == ["3"]
+    assert "the log's status is 'cancelled'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="only lm-eval has filters"):
+        read(tmp_path, "inspect", path, filter_name="none")
 
 
 def test_partial_credit_is_no_verdict(tmp_path):

@@ -13,6 +13,7 @@ from report_case import EXPERIMENT, make_results, results_of, variant
 
 from lowrank import appendix, deltas, findings, prose, report, verdicts
 from lowrank.errors import InputError
+from lowrank.evaluation import evaluate_pool
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import MARKER, read_json, write_json
 from lowrank.outputs import figures, outputs
@@ -391,3 +392,15 @@ def test_pooled_benchmarks_have_verdicts_of_their_own(tmp_path, undrawn):
     }
     metrics = pd.read_csv(tmp_path / "report/tables/metrics.csv")
     assert set(metrics["benchmark"]) == {"sums", "more"}
+    # The program gives the same rows from the grades.
+    models = [*experiment["variants"], "new", "mid"]
+    grades = {
+        name: [(model, tmp_path / f"grades/{name}/{model}.parquet") for model in models]
+        for name in ("sums", "more")
+    }
+    again = tmp_path / "again"
+    evaluate_pool(grades, "all", experiment["maj_k"], again, 4, 0, ["mid", "new"], 0.05)
+    header, *rows = (again / "comparisons.csv").read_text().splitlines()
+    page = (tmp_path / "report/tables/comparisons.csv").read_text().splitlines()
+    assert page[0] == header
+    assert [line for line in page if line.startswith("all,")] == rows

@@ -41,7 +41,7 @@ def evaluate_files(
     check_output(target, inputs)
     if target.suffix != ".csv":
         claim(target, inputs, WRITTEN)
-    common = _read(grades, intersect)
+    common = _common(_tables(grades), intersect)
     results = [
         model_metrics(table, name, benchmark, ks, repeats, seed) for name, table in common.items()
     ]
@@ -78,7 +78,7 @@ def evaluate_pool(
     inputs = [path for each in grades.values() for _, path in each]
     check_output(target, inputs)
     claim(target, inputs, WRITTEN)
-    tables = {name: _read(each, intersect) for name, each in grades.items()}
+    tables = {name: _tables(each) for name, each in grades.items()}
     models = list(next(iter(tables.values())))
     for name, each in tables.items():
         if set(each) != set(models):
@@ -86,34 +86,36 @@ def evaluate_pool(
                 f"--pool {name} has the models {listed(each)}, but the first has {listed(models)};"
                 " a pool needs every model on every benchmark"
             )
-    metrics = [
-        model_metrics(each[model], model, name, ks, repeats, seed)
-        for name, each in tables.items()
-        for model in models
-    ]
-    whole = {
-        model: pooled({name: each[model] for name, each in tables.items()}) for model in models
-    }
-    compared = compare(
-        {model: table for model, (table, _) in whole.items()},
-        references or models,
-        ks,
-        margin,
-        seed,
-        benchmarks=whole[models[0]][1],
-    )
+    whole: dict[str, DataFrame] = {}
+    for model in models:
+        parts = {name: each[model] for name, each in tables.items()}
+        whole[model], benchmarks = pooled(parts)
+    common = _common(whole, intersect)
+    metrics = []
+    for name in grades:
+        for model, table in common.items():
+            part = table[table["problem_id"].map(benchmarks) == name]
+            own = part["problem_id"].str.removeprefix(f"{name}/")
+            part = part.assign(problem_id=own)
+            metrics.append(model_metrics(part, model, name, ks, repeats, seed))
+    compared = compare(common, references or models, ks, margin, seed, benchmarks=benchmarks)
     compared.insert(0, "benchmark", benchmark)
     write_numbers(target / "comparisons.csv", compared)
     write_numbers(target / "metrics.csv", pandas.concat(metrics, ignore_index=True))
 
 
-def _read(grades: Sequence[tuple[str, str]], intersect: bool) -> "dict[str, DataFrame]":
-    """The tables by name, all with the same samples; says on stderr what is left out."""
+def _tables(grades: Sequence[tuple[str, str]]) -> "dict[str, DataFrame]":
+    """The tables by name."""
     tables: dict[str, DataFrame] = {}
     for name, path in grades:
         if name in tables:
             raise InputError(f"--grades names {name!r} twice; every model needs its own name")
         tables[name] = read_table(path)
+    return tables
+
+
+def _common(tables: "dict[str, DataFrame]", intersect: bool) -> "dict[str, DataFrame]":
+    """`matched`; says on stderr what is left out."""
     common = matched(tables, intersect)
     for name, table in common.items():
         if len(table) < len(tables[name]):

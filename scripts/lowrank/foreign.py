@@ -209,15 +209,16 @@ def _inspect(path: Path, scorer: str | None) -> Log:
         question = question if isinstance(question, str) else None
         gold, epoch = _gold(sample["target"]), int(sample["epoch"]) - 1
         lines.append(Line("", problem, question, gold, [text], [answer], value, epoch))
-    left = len(samples) - len(lines)
-    said = [f"{left} of {len(samples)} samples have no score and are left out"]
+    left, status = len(samples) - len(lines), header.get("status", "success")
+    said = [f"the log's status is {status!r}"] * (status != "success")
+    said += [f"{left} of {len(samples)} samples have no score and are left out"] * bool(left)
     own = [
         found["metrics"]["accuracy"]["value"]
         for found in ((header.get("results") or {}).get("scores") or [])
         if found["name"] == scorer and found.get("reducer") in (None, "mean")
         if "accuracy" in found["metrics"]
     ]
-    return Log(lines, scorer, said if left else [], own[0] if own else _mean_score(lines))
+    return Log(lines, scorer, said, own[0] if own else _mean_score(lines))
 
 
 def _inspect_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -254,8 +255,8 @@ def _completion(sample: Mapping[str, Any]) -> str:
         content = output["choices"][0]["message"]["content"] if output["choices"] else ""
         parts = [content] if isinstance(content, str) else [p.get("text", "") for p in content]
         text = "".join(parts)
-    _, attached, key = text.partition("attachment://")  # long texts are kept beside the sample
-    return sample["attachments"][key] if attached and key in sample["attachments"] else text
+    key = text.removeprefix("attachment://")  # long texts are kept beside the sample
+    return sample.get("attachments", {}).get(key, text)
 
 
 def _value(value: Any) -> float | None:

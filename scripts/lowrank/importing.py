@@ -37,6 +37,8 @@ def import_files(
     """
     for target in [output, problems] if problems else [output]:
         check_output(target, inputs)
+    if filter_name and form != "lm-eval":
+        raise InputError(f"--filter {filter_name}: only lm-eval has filters, {form} has none")
     paths = [Path(path).resolve() for path in inputs]
     if len(set(paths)) < len(paths):
         raise InputError("--input names a file twice; its samples would count twice")
