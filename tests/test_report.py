@@ -13,7 +13,6 @@ from report_case import EXPERIMENT, make_results, results_of, variant
 
 from lowrank import appendix, deltas, findings, prose, report, verdicts
 from lowrank.errors import InputError
-from lowrank.evaluation import evaluate_pool
 from lowrank.evidence import gather, read_experiment
 from lowrank.files import MARKER, read_json, write_json
 from lowrank.outputs import figures, outputs
@@ -375,32 +374,3 @@ def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():
         steps = rows["value"] * (150 if model == "distill" else 480)
         assert np.allclose(steps, steps.round(), atol=5e-4), model
     assert not table.duplicated(["benchmark", "model", "metric", "k", "source", "note"]).any()
-
-
-def test_pooled_benchmarks_have_verdicts_of_their_own(tmp_path, undrawn):
-    experiment = copy.deepcopy(EXPERIMENT)
-    experiment["benchmarks"]["more"] = {**experiment["benchmarks"]["sums"], "label": "More sums"}
-    experiment["pools"] = {"all": {"label": "Both kinds", "benchmarks": ["sums", "more"]}}
-    page = report.build(results_of(tmp_path, experiment), tmp_path, tmp_path / "report")
-    said = "".join(Page(page.read_text()).text)
-    assert "All of Both kinds together. Mean accuracy" in said
-    assert "Both kinds has 12 problems" in said
-    compared = pd.read_csv(tmp_path / "report/tables/comparisons.csv")
-    sizes = compared.groupby("benchmark")["n_problems"].unique()
-    assert {name: list(each) for name, each in sizes.items()} == {
-        **{"sums": [6], "more": [6], "all": [12]}
-    }
-    metrics = pd.read_csv(tmp_path / "report/tables/metrics.csv")
-    assert set(metrics["benchmark"]) == {"sums", "more"}
-    # The program gives the same rows from the grades.
-    models = [*experiment["variants"], "new", "mid"]
-    grades = {
-        name: [(model, tmp_path / f"grades/{name}/{model}.parquet") for model in models]
-        for name in ("sums", "more")
-    }
-    again = tmp_path / "again"
-    evaluate_pool(grades, "all", experiment["maj_k"], again, 4, 0, ["mid", "new"], 0.05)
-    header, *rows = (again / "comparisons.csv").read_text().splitlines()
-    page = (tmp_path / "report/tables/comparisons.csv").read_text().splitlines()
-    assert page[0] == header
-    assert [line for line in page if line.startswith("all,")] == rows
