@@ -51,6 +51,16 @@ def test_a_damaged_shard_is_fetched_again(trio, hub, tmp_path):  # noqa: F811
     assert sha256(output) == sha256(trio.derivative / SHARD)
 
 
+def test_what_somebody_else_put_there_stays(trio, hub, tmp_path):  # noqa: F811
+    output = tmp_path / "model" / SHARD
+    output.parent.mkdir()
+    output.write_bytes(b"of somebody else")
+    assert f"{SHARD}: lies where a file of the output goes" in refusal(fetch(hub, output))
+    with pytest.raises(InputError, match="is not ours; it is left as it is"):
+        link_weights(trio.derivative, output)
+    assert output.read_bytes() == b"of somebody else"
+
+
 def test_a_name_that_is_none_of_the_weights_says_what_to_write(hub, tmp_path):  # noqa: F811
     words = refusal(fetch(hub, tmp_path / "model" / "model.safetensors"))
     assert f"they are {SHARD} and 1 more: write `shards: 2` below the model's revision" in words

@@ -94,22 +94,31 @@ def claim(
         raise InputError(f"--output {folder}: is no folder; give another --output")
     written = read_written(folder)
     for name in sorted({*names, *written}):
-        path = folder / name
-        if not os.path.lexists(path):
-            continue
-        contents = [*written.get(name, ()), *filter(None, [(known or {}).get(name)])]
-        if name in written and has_another_name(path):
-            continue
-        found = sha256(path) if contents and path.is_file() else None
-        if found is None or found not in contents:
-            what = "was changed since it was written" if name in written else "is not ours"
-            raise InputError(
-                f"{path}: lies where a file of the output goes, or would be read with it, and "
-                f"{what}; it is left as it is: move it away or give another --output"
-            )
-        written[name] = [found]
+        found = check_ours(folder / name, written, (known or {}).get(name))
+        if found:
+            written[name] = [found]
     folder.mkdir(parents=True, exist_ok=True)
     write_marker(folder, written)
+
+
+def check_ours(path: Path, written: dict[str, list[str]], known: str | None) -> str | None:
+    """The SHA-256 of a file that may be replaced; None where nothing, or a link of ours, lies.
+
+    written: what its folder's marker says; known: see `claim`.
+    InputError if it is not what we wrote.
+    """
+    noted = path.name in written
+    if not os.path.lexists(path) or (noted and has_another_name(path)):
+        return None
+    contents = [*written.get(path.name, ()), *filter(None, [known])]
+    found = sha256(path) if contents and path.is_file() else None
+    if found is None or found not in contents:
+        what = "was changed since it was written" if noted else "is not ours"
+        raise InputError(
+            f"{path}: lies where a file of the output goes, or would be read with it, and "
+            f"{what}; it is left as it is: move it away or give another --output"
+        )
+    return found
 
 
 def has_another_name(path: Path) -> bool:

@@ -5,9 +5,23 @@ import sys
 from pathlib import Path
 
 from lowrank.checkpoint_files import SINGLE, plain_file, weight_names
-from lowrank.claims import check_output, check_space, has_another_name, place
+from lowrank.claims import (
+    check_ours,
+    check_output,
+    check_space,
+    has_another_name,
+    place,
+    set_aside,
+)
 from lowrank.errors import InputError
-from lowrank.files import MARKER, read_written, sha256, whole_file, write_marker
+from lowrank.files import (
+    MARKER,
+    note_written,
+    read_written,
+    sha256,
+    whole_file,
+    write_marker,
+)
 from lowrank.hub import (
     cached_weights,
     check_revision,
@@ -40,14 +54,19 @@ def fetch_weights(repo: str, revision: str, output: str | Path) -> None:
     weights = weight_names(what, listed, lambda: remote_index(repo, revision, listed, what))
     _check_name(what, output.name, weights)
     file = listed[output.name]
-    _ready(output)
+    known = file.known(output)
+    _ready(output, known)
     if has_another_name(output) or (output.is_file() and not file.hash_matches(output)):
-        output.unlink()  # a link to somebody's file is not fetched into
+        output.unlink()  # of ours; a link to somebody's file is not fetched into
     if not output.is_file():
         check_space(output.parent, file.size)
     print(f"{what}: {output.name}, {file.size / 1e9:.3g} GB", file=sys.stderr, flush=True)
+    if known:
+        note_written(output.parent, output.name, known, done=False)
     download(repo, revision, file, output.parent, what)
-    _forget_other(output, file.sha256 or sha256(output))
+    known = known or sha256(output)
+    note_written(output.parent, output.name, known)
+    _forget_other(output, known)
 
 
 def link_weights(folder: str | Path, output: str | Path) -> None:
@@ -63,11 +82,12 @@ def link_weights(folder: str | Path, output: str | Path) -> None:
 
 
 def _link(source: Path, output: Path) -> None:
-    _ready(output)
     source = source.resolve()
+    known = sha256(source)
+    _ready(output, known)
     here = Path.cwd()
     way = "symbolic link"
-    with whole_file(output, lambda: sha256(source)) as temporary:
+    with whole_file(output, lambda: known) as temporary:
         # Within the working directory a relative link, which moves with it.
         inside = source.is_relative_to(here) and output.parent.resolve().is_relative_to(here)
         target = os.path.relpath(source, output.parent.resolve()) if inside else source
@@ -78,7 +98,7 @@ def _link(source: Path, output: Path) -> None:
             check_space(output.parent, source.stat().st_size)
             place(source, temporary, way)
     print(f"{output.name} from {source.parent}: {way}", file=sys.stderr, flush=True)
-    _forget_other(output, None)
+    _forget_other(output, known)
 
 
 def _check_name(what: str, name: str, weights: list[str]) -> None:
@@ -96,16 +116,22 @@ def _check_name(what: str, name: str, weights: list[str]) -> None:
     )
 
 
-def _ready(output: Path) -> None:
-    """Mark a folder that is only now begun as one that programs of ours fill."""
+def _ready(output: Path, known: str | None) -> None:
+    """See that a file may be written; mark a folder that is only now begun as one of ours.
+
+    known: the SHA-256 that it will have. A file of ours that was changed gets another name;
+    InputError for one that is not ours.
+    """
     folder = output.parent
+    set_aside(folder, [output.name], {output.name: known} if known else {})
+    check_ours(output, read_written(folder), known)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MARKER).exists() and not client_folder(folder).exists():
         write_marker(folder, read_written(folder))
 
 
-def _forget_other(output: Path, digest: str | None) -> None:
+def _forget_other(output: Path, digest: str) -> None:
     """Remove a manifest of ours that says another content of this file: it is of another source."""
     said = (own_manifest(output.parent) or {}).get("files", {}).get(output.name)
-    if said is not None and said["sha256"] != (digest or sha256(output)):
+    if said is not None and said["sha256"] != digest:
         (output.parent / MANIFEST).unlink()
