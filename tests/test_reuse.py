@@ -30,9 +30,9 @@ def elsewhere(tmp_path):
 
 
 def content(clone):
-    """Every file of a clone but what Python and Snakemake leave behind."""
+    """Every file and folder of a clone, and files' times, but what Python and Snakemake leave."""
     return {
-        path.relative_to(clone): path.stat().st_mtime_ns
+        path.relative_to(clone): path.stat().st_mtime_ns if path.is_file() else None
         for path in clone.rglob("*")
         if not {"__pycache__", ".snakemake"} & set(path.parts)
     }
