@@ -68,7 +68,7 @@ def test_full_rank_gives_the_difference_back(trio, adapter):
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_split_shares_the_singular_values_evenly(rows, columns, true_rank, seed):
     """Any shape, any true rank (zero too): finite factors, product D, squared lengths sigma."""
     generator = torch.Generator().manual_seed(seed)

@@ -44,7 +44,7 @@ def counted(pool):
 
 
 @given(pools())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_exact_majority_is_the_average_over_all_subsets(drawn):
     pool, right = drawn
     votes, silent = counted(pool)
@@ -54,7 +54,6 @@ def test_exact_majority_is_the_average_over_all_subsets(drawn):
 
 
 @given(pools(), st.randoms())
-@settings(deadline=None)
 def test_neither_order_nor_names_of_answers_matter(drawn, random):
     pool, right = drawn
     votes, silent = counted(pool)
@@ -65,7 +64,6 @@ def test_neither_order_nor_names_of_answers_matter(drawn, random):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 8))
-@settings(deadline=None)
 def test_two_votes_are_worth_one_when_all_answer(votes, which):
     right = [i == which for i in range(len(votes))]
     ks = [k for k in (1, 2) if k <= sum(votes)]

@@ -85,7 +85,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, header, data, words):
 
 
 @given(st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_damage_to_a_header_is_an_error_or_harmless(damage):
     """Flipped bytes never escape as another kind of error, nor as a read beyond the file."""
     with tempfile.TemporaryDirectory() as folder:
