@@ -184,6 +184,7 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ("sampling.max_tokens", 80.0, "sampling.max_tokens: is 80.0, must be of type integer"),
         ("sampling.temperature", 0.001, "sampling.temperature is 0.001; the engine would take"),
         ("sampling.temperature", 3, "sampling.temperature: is 3, must be at most 2"),
+        ("sampling.max_model_len", 9999, "max_model_len is 9999, but models.sft was made for"),
         ("title", None, "missing key title"),
         ("factoring.device", "tpu", 'factoring.device: is "tpu", must be one of cpu, cuda'),
         ("factoring.threads", 0, "factoring.threads: is 0, must be at least 1"),

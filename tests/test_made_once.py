@@ -169,6 +169,17 @@ def test_another_setting_and_back_loses_nothing(folder):
     run(folder, "back.parquet", "--temperature", "0.5", start=no_engine)
 
 
+def test_what_makes_kept_completions_others_is_said(folder, capsys):
+    run(folder, "said.parquet")
+    run(folder, "said.parquet", "--temperature", "0.9", "--top-p", "0.5")
+    capsys.readouterr()
+    run(folder, "said.parquet", "--temperature", "0.7", "--top-p", "0.5")
+    said = capsys.readouterr().err
+    assert "made otherwise (sampling.temperature: 0.9 there, 0.7 here): it stays" in said
+    run(folder, "said.parquet", "--temperature", "0.7", "--top-p", "0.5")
+    assert "made otherwise" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("resample", "sampled"), [("when-versions-change", 12), ("never", 0), ("always", 12)]
 )

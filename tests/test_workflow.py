@@ -298,3 +298,52 @@ def test_a_wrong_configuration_stops_before_anything_runs(tmp_path, change, said
     assert not (case / "results").exists()
     (line,) = [line for line in done.stdout.splitlines() if not line.startswith("Using ")]
     assert line.startswith(said)
+
+
+def test_another_rank_is_planned_whatever_snakemake_remembers(case):
+    """A profile that looks at times alone, or a memory that is gone: the rank is made anyway."""
+    new = {
+        "build_adapter delta=rl adapter=r3", "build_variant variant=r3-copy",
+        "sample model=r3-copy part=1-of-1", "grade model=r3-copy", "metrics model=r3-copy",
+        "report",
+    }  # fmt: skip
+    configure(case, ranks=[3])
+    assert planned(case, "--rerun-triggers", "mtime") == new
+    shutil.rmtree(case / ".snakemake")
+    assert planned(case) == new
+
+
+def test_a_page_of_other_settings_is_refused_when_snakemake_has_forgotten_them(case):
+    """Its own advice (--cleanup-metadata) followed, then another temperature: no stale page."""
+    started = engines(case)
+    shutil.rmtree(case / ".snakemake")
+    experiment = yaml.safe_load((case / "experiments/tiny.yaml").read_text())
+    experiment["sampling"]["temperature"] = 1.0
+    (case / "experiments/tiny.yaml").write_text(yaml.safe_dump(experiment))
+    assert planned(case) == {"report"}
+    done = snakemake(case, "--cores", "2", check=False)
+    assert done.returncode != 0
+    assert "sampling.temperature is 0.6, the configuration says 1.0" in done.stdout
+    assert not (case / "results/tiny/report/report.html").exists()
+    assert engines(case) == started
+
+
+def test_an_input_from_the_future_costs_no_completion(case):
+    """A clock that is ahead makes Snakemake run everything again, and removes what it makes."""
+    before, started = results(case), engines(case)
+    later = time.time() + 3600
+    os.utime(case / "results/tiny/benchmarks/tiny3.parquet", (later, later))
+    snakemake(case, "--cores", "2", "--forcerun", "sample")
+    assert engines(case) == started
+    assert results(case) == before
+
+
+def test_rules_run_snakemakes_own_python_and_none_of_the_users_settings(case):
+    """Snakemake called by its path: no `python` on PATH, variables that would break programs."""
+    (case / "results/tiny/metrics/tiny3/rl.csv").unlink()
+    broken = {
+        "PATH": "/usr/bin:/bin", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2",
+        "MPLBACKEND": "module://nowhere.backend",
+    }  # fmt: skip
+    snakemake(case, "--cores", "2", environment=broken)
+    assert (case / "results/tiny/metrics/tiny3/rl.csv").is_file()

@@ -88,6 +88,14 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return parts[0] if parts else config
 
 
+def most_positions(config: Mapping[str, Any]) -> int | None:
+    """How many positions a model was made for; None if not said, or scaled (rope)."""
+    text = text_config(config)
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
+    return None if scaled else text.get("max_position_embeddings")
+
+
 def input_first(config: Mapping[str, Any]) -> bool:
     """Whether the model's linear weights are stored [in, out] rather than [out, in]."""
     return text_config(config).get("model_type") in INPUT_FIRST

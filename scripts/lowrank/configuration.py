@@ -13,9 +13,11 @@ from typing import Any
 import jsonschema
 import yaml
 
+from lowrank.architecture import most_positions
 from lowrank.casting import check_compute_dtype
 from lowrank.errors import InputError
 from lowrank.experiment import Experiment
+from lowrank.files import read_json
 from lowrank.lora_ranks import VLLM_RANKS
 from lowrank.places import ROOT, locate
 from lowrank.strict_yaml import read_yaml
@@ -67,6 +69,7 @@ def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -
     _check_paths(experiment, where, root)
     _check_dtypes(experiment, where)
     _check_temperature(experiment, where)
+    _check_length(experiment, where, root)
     return experiment
 
 
@@ -247,6 +250,26 @@ def _check_path(path: str, key: str, root: Path) -> None:
         locate(path, root)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def _check_length(experiment: Experiment, where: str, root: Path) -> None:
+    """No local model may be asked for more positions than it was made for.
+
+    Others are not known before they are fetched; sampling refuses them before its engine starts.
+    """
+    asked = experiment.sampling["max_model_len"]
+    for name in experiment.subject["references"]:
+        source = experiment.models[name]
+        path = locate(source["path"], root) / "config.json" if "path" in source else None
+        if path is None or not path.is_file():
+            continue
+        config = read_json(path)
+        positions = most_positions(config) if isinstance(config, dict) else None
+        if positions is not None and asked > positions:
+            raise InputError(
+                f"{where}: sampling.max_model_len is {asked}, but models.{name} was made for"
+                f" {positions} positions ({path}: max_position_embeddings); lower it"
+            )
 
 
 def _check_temperature(experiment: Experiment, where: str) -> None:

@@ -16,6 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowrank.architecture import most_positions
 from lowrank.casting import cast_adapter, load_format
 from lowrank.checkpoint import is_quantised
 from lowrank.errors import InputError
@@ -127,10 +128,8 @@ def read_config(model: Path, max_model_len: int) -> dict[str, Any]:
     if not (model / "config.json").is_file():
         raise InputError(f"{model}: no config.json; --model must be a checkpoint folder")
     config = read_json(model / "config.json")
-    positions = config.get("max_position_embeddings")
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
-    if positions is not None and not scaled and max_model_len > positions:
+    positions = most_positions(config)
+    if positions is not None and max_model_len > positions:
         raise InputError(
             f"{model}/config.json: max_position_embeddings is {positions}, but {max_model_len}"
             " tokens are asked for; lower --max-model-len"

@@ -105,8 +105,8 @@ def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
             f" {lines['relative_frobenius'].median():.2%} of its norm, with a stable rank of"
             f" {lines['stable_rank'].median():.1f} and 90% of the squared change within"
             f" {int(lines['rank_90'].median())} of {side} directions;"
-            f" {int(lines['rank_above_noise'].median())} directions stand above noise of the level"
-            " that its middle singular value tells, with"
+            f" {int(lines['rank_above_noise'].median())} directions stand above the noise (its"
+            " level is told from the middle singular value, and is never less than rounding), with"
             f" {percent(lines['energy_above_noise'].median())} of the squared change. The largest"
             f" singular value of all is {lines['sigma_1'].max():.3g}."
         )

@@ -80,6 +80,13 @@ def sample(job: Job, start: Callable[[Serving, int], Complete] = engine.start) -
     wanted = {target: list(asked(job, target, shown, ends)) for target, shown in made.items()}
     setting = determinants(job, ends)
     folder = store.setting_folder(job.store, job.model_name, setting)
+    if differs := store.what_differs(folder, setting):
+        print(
+            f"what is kept of {job.model_name} was made otherwise ({differs}): it stays, and is"
+            " not taken here",
+            file=sys.stderr,
+            flush=True,
+        )
     with store.claimed(folder, job.numbers):
         everything = {one.key: one for some in wanted.values() for one in some}
         found = take(folder, everything, engine.versions(), job.resample)

@@ -112,6 +112,32 @@ def setting_folder(store: str | Path, model: str, setting: dict[str, Any]) -> Pa
     return folder
 
 
+def what_differs(folder: Path, setting: dict[str, Any]) -> str | None:
+    """How a setting without completions differs from the most alike one of its model that has some.
+
+    None if this one has some, or no other has.
+    """
+    if any(folder.glob(f"*{SUFFIX}")):
+        return None
+    model = folder.name.rpartition("-")[0]
+    differences = []
+    for path in sorted(folder.parent.glob(f"{model}-*/{SETTING}")):
+        if path.parent != folder and any(path.parent.glob(f"*{SUFFIX}")):
+            here, there = _flat(setting), _flat(read_json(path))
+            keys = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
+            differences.append([f"{k}: {there.get(k)} there, {here.get(k)} here" for k in keys])
+    return "; ".join(min(differences, key=len)) if differences else None
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
+
+
 @contextmanager
 def claimed(folder: Path, samples: Iterable[int]) -> Iterator[None]:
     """Hold the right to make these sample numbers of a setting; wait while another process has it.
