@@ -56,6 +56,15 @@ for resource, there in (("gpu", 1), ("mem_mb", total_memory() // 2**20)):
         workflow.register_resource(resource, there)
 
 
+# Compute nodes of a cluster often have no internet: what is fetched is fetched where Snakemake runs.
+if not workflow.local_exec:
+
+    localrules:
+        fetch_weights,
+        fetch_model,
+        fetch_benchmark,
+
+
 report: f"{HERE}/workflow/report/workflow.rst"
 
 

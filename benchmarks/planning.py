@@ -18,8 +18,8 @@ from pathlib import Path
 
 SNAKEFILE = Path(__file__).resolve().parents[1] / "Snakefile"
 
-# Plans of about 100, 1,000 and 5,000 jobs: how many ranks, and whether all forms and controls.
-SIZES = ((3, False), (5, True), (24, True))
+# Plans of some 70, 1,000 and 5,000 jobs: how many ranks, and whether all forms and controls.
+SIZES = ((3, False), (10, True), (50, True))
 EVERY = ["controls=[other,biases,random,bottom,rescaled]", "serve_dtype=[bfloat16,float32]"]
 
 
