@@ -8,6 +8,7 @@ import pandas as pd
 
 from lowrank.files import write_json, write_table
 from lowrank.metrics import model_metrics
+from lowrank.store import served_digest
 
 SHAPES = {"q_proj": (24, 24), "k_proj": (8, 24), "down_proj": (24, 64)}
 LAYERS = 2
@@ -70,6 +71,7 @@ EXPERIMENT: dict[str, Any] = {
     "published": None,
 }
 PROBLEMS = 6
+SERVED = served_digest({"model.safetensors": "0123456789abcdef" * 4})
 RATES = {"mid": 0.4, "new": 0.7, "r2-copy": 0.6, "r8-copy": 0.7, "r2-keep": 0.5, "r8-keep": 0.6}
 
 
@@ -232,7 +234,7 @@ def _record(experiment: dict[str, Any], benchmark: str, model: str, count: int) 
     hashes = {f"p{i}": f"{i:064d}" for i in range(PROBLEMS)}
     return {
         "digest": "d" * 64,
-        "model": {"name": model, "sha256": "e" * 64, "adapter_sha256": None},
+        "model": {"name": model, "sha256": SERVED, "adapter_sha256": None},
         "benchmark": {"name": benchmark, "problems": PROBLEMS},
         "prompt": {"system": "", "user": "{problem}", "think_prefix": "<think>\n",
                    "tokenizer_sha256": "f" * 64, "end_tokens": [2], "ids_sha256": hashes},

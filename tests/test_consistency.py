@@ -67,6 +67,7 @@ def test_another_configuration_than_the_samples_is_refused(case, key, value):
     [
         ("sampling", "temperature", 0.7, r"temperature is 0\.7, the configuration says 0\.6"),
         ("engine", "dtype", "float32", "dtype is 'float32', the configuration says 'bfloat16'"),
+        ("model", "sha256", "b" * 64, "sha256 is 'bbb.*, the model's manifest says"),
         ("part", "samples", 4, "samples is 4, the configuration says 8"),
         ("engine", "versions", {"vllm": "1"}, r"engine\.versions differs.*mid.*vllm: 1 and 0"),
         ("prompt", "tokenizer_sha256", "a" * 64, r"prompt\.tokenizer_sha256 differs from that in"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from lowrank.errors import InputError
 from lowrank.evidence import Evidence, parts
+from lowrank.store import served_digest
 
 SHOWN = 5  # differences that an error lists
 SAMPLE = (
@@ -61,11 +62,15 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
             },
             "part": {"samples": experiment["samples"], "parts": len(parts(experiment))},
         }
+        manifest = (found.variant_manifests if variant else found.model_manifests)[model]
+        hashes = {name: file["sha256"] for name, file in manifest["files"].items()}
+        wanted["model"] = {"sha256": served_digest(hashes)}
         for group, keys in wanted.items():
             for key, value in keys.items():
                 made = record[group][key]
                 if made != value:
-                    yield f"{path}: {group}.{key} is {made!r}, the configuration says {value!r}"
+                    says = "the model's manifest" if group == "model" else "the configuration"
+                    yield f"{path}: {group}.{key} is {made!r}, {says} says {value!r}"
 
 
 def _from_each_other(found: Evidence) -> Iterator[str]:

@@ -229,14 +229,9 @@ def model_digest(folder: Path) -> str:
     manifest says something else of a file: what was made of the old one would be mixed with it.
     """
     listed = (own_manifest(folder) or {"files": {}})["files"]
-    there = {path.name for path in folder.iterdir() if _served(path.name)}
-    gone = {name: said["sha256"] for name, said in listed.items() if _served(name)}
-    return store.digest(dict(sorted((gone | file_hashes(folder, sorted(there))).items())))
-
-
-def _served(name: str) -> bool:
-    weights = name.endswith((".safetensors", ".safetensors.index.json"))
-    return weights or name in ("config.json", "adapter_config.json")
+    there = sorted(path.name for path in folder.iterdir() if store.served(path.name))
+    gone = {name: said["sha256"] for name, said in listed.items()}
+    return store.served_digest(gone | file_hashes(folder, there))
 
 
 def determinants(job: Job, ends: list[int]) -> dict[str, Any]:

@@ -82,6 +82,17 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def served(name: str) -> bool:
+    """Whether a file of a model's or an adapter's folder decides its completions."""
+    weights = name.endswith((".safetensors", ".safetensors.index.json"))
+    return weights or name in ("config.json", "adapter_config.json")
+
+
+def served_digest(hashes: dict[str, str]) -> str:
+    """A digest of what a folder serves; hashes: SHA-256 of its files, by name."""
+    return digest({name: hashed for name, hashed in hashes.items() if served(name)})
+
+
 def completion_key(prompt_digest: str, seed: int, max_tokens: int) -> str:
     """What a completion is of within a setting: its prompt, its seed and its length limit."""
     return digest([prompt_digest, seed, max_tokens])
