@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from conftest import EMBEDDING, HEAD, config, projections, random_weights, role, write_checkpoint
-from safetensors.torch import load_file
+from variant_case import fidelity, load_strictly, stored
 
 from lowrank.adapter import open_adapter, write_adapter
 from lowrank.checkpoint import open_checkpoint
@@ -33,29 +33,6 @@ def adapters(trio, tmp_path_factory):
             made[name, rank] = folder / f"{name}-r{rank}"
             write_adapter(folder / name, *models, rank, made[name, rank])
     return made
-
-
-def stored(folder) -> dict[str, torch.Tensor]:
-    weights = {}
-    for file in folder.glob("*.safetensors"):
-        weights |= load_file(file)
-    return weights
-
-
-def fidelity(folder) -> dict:
-    return json.loads((folder / "fidelity.json").read_text())
-
-
-def load_strictly(folder):
-    """The model as transformers loads it; fails on any missing, unexpected or mismatched key."""
-    from transformers import AutoModelForCausalLM
-
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder, output_loading_info=True, dtype="auto"
-    )
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        assert not info.get(problem), (problem, info[problem])
-    return model
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import EMBEDDING, config, write_checkpoint
 from safetensors.torch import load_file, save_file
+from variant_case import fidelity, load_strictly, stored
 
 from lowrank.delta import factor_pair
 from lowrank.errors import InputError
@@ -20,29 +21,6 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 BIAS = "model.layers.1.mlp.gate.e_score_correction_bias"
 MASK, IDS = "model.layers.0.self_attn.masked_bias", "model.position_ids"
-
-
-def stored(folder) -> dict[str, torch.Tensor]:
-    weights = {}
-    for file in folder.glob("*.safetensors"):
-        weights |= load_file(file)
-    return weights
-
-
-def fidelity(folder) -> dict:
-    return json.loads((folder / "fidelity.json").read_text())
-
-
-def load_strictly(folder):
-    """The model as transformers loads it; fails on any missing, unexpected or mismatched key."""
-    from transformers import AutoModelForCausalLM
-
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder, output_loading_info=True, dtype="auto"
-    )
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        assert not info.get(problem), (problem, info[problem])
-    return model
 
 
 def with_more(trio, folder, side, **more):
