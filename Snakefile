@@ -18,15 +18,15 @@ if not (HERE / "scripts/lowrank").is_dir():
     sys.exit(f"error: {HERE}: has no scripts/lowrank; clone the repository, name its Snakefile")
 sys.path.insert(0, str(HERE / "scripts"))
 
-from lowrank.configuration import load
-from lowrank.digest import code_digest, source_digest
+from lowrank.plan.configuration import load
+from lowrank.plan.digest import code_digest, source_digest
 from lowrank.errors import InputError
-from lowrank.experiment import adapter_weights, folder_flag
+from lowrank.plan.experiment import adapter_weights, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
-from lowrank.sizes import check_sizes
-from lowrank.strict_yaml import read_yaml
-from lowrank.surroundings import shield
+from lowrank.models.planned import check_lengths, check_sizes
+from lowrank.plan.strict_yaml import read_yaml
+from lowrank.plan.surroundings import shield
 
 if ROOT != HERE:
     sys.exit(f"error: {HERE}: this run already uses the workflow in {ROOT}; one run, one clone")
@@ -43,6 +43,7 @@ try:
     for file in workflow.configfiles:
         read_yaml(Path(file), file)
     experiment = load(config, module=__name__)
+    check_lengths(experiment)
     if workflow.is_main_process:
         check_sizes(experiment)
 except InputError as error:

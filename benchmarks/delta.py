@@ -78,9 +78,9 @@ def measure(command: list[str], output: Path, threads: int) -> Measured:
 
 def adapter_error(adapter: Path, delta: Path, pair: Path, names: list[str], rank: int) -> float:
     """Largest excess of ||D - B A||_F over the best rank-r error, relative, of some matrices."""
-    from lowrank.checkpoint import open_checkpoint
-    from lowrank.delta import difference, read_sigma
-    from lowrank.tensorfile import read_header, read_tensor
+    from lowrank.delta.factor import difference, read_sigma
+    from lowrank.models.checkpoint import open_checkpoint
+    from lowrank.models.safetensors_file import read_header, read_tensor
 
     base, derivative = open_checkpoint(pair / "base"), open_checkpoint(pair / "derivative")
     entries, _ = read_header(adapter / "adapter_model.safetensors")
@@ -98,8 +98,8 @@ def spectrum_error(delta: Path, pair: Path, names: list[str]) -> tuple[float, fl
     """Largest relative error of sigma against float64 gesdd: above 1e-3 of sigma_1, and of all."""
     import torch
 
-    from lowrank.checkpoint import open_checkpoint
-    from lowrank.delta import difference, read_sigma
+    from lowrank.delta.factor import difference, read_sigma
+    from lowrank.models.checkpoint import open_checkpoint
 
     base, derivative = open_checkpoint(pair / "base"), open_checkpoint(pair / "derivative")
     large = every = 0.0
@@ -115,8 +115,8 @@ def reference(pair: Path, method: str, rank: int) -> None:
     """Factor every matrix with torch's gesdd or svd_lowrank and throw the result away."""
     import torch
 
-    from lowrank.checkpoint import open_checkpoint
-    from lowrank.delta import difference
+    from lowrank.delta.factor import difference
+    from lowrank.models.checkpoint import open_checkpoint
 
     base, derivative = open_checkpoint(pair / "base"), open_checkpoint(pair / "derivative")
     for name in base.anatomy.matrices():
@@ -131,7 +131,7 @@ def floor(pair: Path, threads: int) -> float:
     """Seconds that reading the bytes and forming the Gram matrices must take on this machine."""
     import torch
 
-    from lowrank.checkpoint import open_checkpoint
+    from lowrank.models.checkpoint import open_checkpoint
 
     torch.set_num_threads(threads)
     models = [open_checkpoint(pair / side) for side in ("base", "derivative")]
@@ -239,7 +239,7 @@ def main() -> None:
                 rounds[name].append(measured)
             print_table(rounds)
 
-        from lowrank.checkpoint import open_checkpoint
+        from lowrank.models.checkpoint import open_checkpoint
 
         names = open_checkpoint(pair / "base").anatomy.matrices()[: args.check]
         for name in ("build_adapter", "mergekit"):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from lowrank.checkpoint_files import INDEX, SINGLE
 from lowrank.errors import run
 from lowrank.files import write_json
-from lowrank.manifest import write_manifest
-from lowrank.tensorfile import write_tensors
+from lowrank.models.manifest import write_manifest
+from lowrank.models.safetensors_file import write_tensors
+from lowrank.plan.checkpoint_files import INDEX, SINGLE
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 HIDDEN, INTERMEDIATE, VOCABULARY, KV = 1536, 8960, 151936, 256

@@ -1,8 +1,8 @@
 """How often the verdicts are wrong, and how often they are found, where the truth is known.
 
 Differences between two models are drawn from made-up truths, problem by problem, and judged by the
-functions that judge the real ones (lowrank.paired, lowrank.comparisons.judged). The tables printed
-here stand in docs/statistics.md.
+functions that judge the real ones (lowrank.metrics.paired, lowrank.metrics.comparisons.judged). The
+tables printed here stand in docs/statistics.md.
 
 First table, a truth and a number of problems a row; every column is a share of the runs, in %:
   covers        the 95 % interval holds the true mean difference; should be 95
@@ -32,12 +32,12 @@ import numpy as np
 HERE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(HERE / "scripts")]
 
-from lowrank.comparisons import judged  # noqa: E402
 from lowrank.errors import at_least_one, run  # noqa: E402
-from lowrank.intervals import problem_spacings  # noqa: E402
-from lowrank.majority import Floats, majority_curve, pass_at_k  # noqa: E402
-from lowrank.metrics import generator  # noqa: E402
-from lowrank.paired import (  # noqa: E402
+from lowrank.metrics.comparisons import judged  # noqa: E402
+from lowrank.metrics.estimates import generator  # noqa: E402
+from lowrank.metrics.intervals import problem_spacings  # noqa: E402
+from lowrank.metrics.majority import Floats, majority_curve, pass_at_k  # noqa: E402
+from lowrank.metrics.paired import (  # noqa: E402
     ALPHA,
     detectable,
     exact_draws,

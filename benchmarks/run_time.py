@@ -69,7 +69,7 @@ def timed(command: list[str], folder: Path, environment: dict[str, str]) -> floa
 
 def hide_newer_instructions(folder: Path) -> None:
     """Change the copied engine so that vLLM finds AVX2 and no more."""
-    engine = folder / "scripts/lowrank/engine.py"
+    engine = folder / "scripts/lowrank/sampling/engine.py"
     text = engine.read_text()
     if text.count(STARTED) != 1:
         sys.exit(f"{engine}: its start is not where this program expects it")

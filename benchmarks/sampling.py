@@ -3,7 +3,8 @@
 Ours is all that the program does once its engine is up: feeding requests, decoding, the store
 on disk, progress, table and provenance. The bare loop is `vllm.LLM(...).generate(...)` on the same
 token ids, seeds and parameters, with an engine of the same arguments, its texts thrown away. On a
-CPU ours also keeps matrix products to one shape (see lowrank/engine.py), which counts against it.
+CPU ours also keeps matrix products to one shape (see lowrank/sampling/engine.py), which counts
+against it.
 
 Printed: seconds on the wall and of the CPU a round, tokens a second, and the ratio of throughputs
 (ours / bare, the median over rounds). Exit status 1 where that, by the wall, is below --bar.
@@ -27,11 +28,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(HERE / "scripts"), str(HERE / "tests")]
 
-from lowrank import engine, sampling  # noqa: E402
-from lowrank.engine import Serving  # noqa: E402
-from lowrank.feeding import Complete, Request  # noqa: E402
 from lowrank.files import read_table  # noqa: E402
-from lowrank.requests import Job, Target  # noqa: E402
+from lowrank.sampling import completions, engine  # noqa: E402
+from lowrank.sampling.engine import Serving  # noqa: E402
+from lowrank.sampling.feeding import Complete, Request  # noqa: E402
+from lowrank.sampling.requests import Job, Target  # noqa: E402
 
 
 def parse() -> argparse.Namespace:
@@ -147,7 +148,7 @@ def compare(given: argparse.Namespace, folder: Path) -> float:
         return complete
 
     def ours() -> tuple[float, float, int]:
-        sampling.sample(job, start)
+        completions.sample(job, start)
         wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
         table = read_table(folder / "ours.parquet")
         return wall, cpu, int(table["completion_tokens"].sum())

@@ -52,7 +52,7 @@ A rank above a matrix's shorter side is capped there.""",
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the adapter")
     args = parser.parse_args()
 
-    from lowrank.adapter import write_adapter
+    from lowrank.variants.adapter import write_adapter
 
     write_adapter(
         args.delta,

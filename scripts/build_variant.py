@@ -60,7 +60,7 @@ cast left at the base's value, the cosine) and manifest.json, last.""",
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the checkpoint")
     args = parser.parse_args()
 
-    from lowrank.variant import write_variant
+    from lowrank.variants.merge import write_variant
 
     write_variant(
         args.base,

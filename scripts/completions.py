@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    from lowrank.keeping import prune, settings
+    from lowrank.sampling.keeping import prune, settings
 
     found = settings(given.store or given.results / "completions", given.results)
     if given.do == "prune":

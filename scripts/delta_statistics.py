@@ -35,7 +35,7 @@ Written into the folder of the delta:
     )
     args = parser.parse_args()
 
-    from lowrank.delta_statistics import write_statistics
+    from lowrank.delta.statistics import write_statistics
 
     write_statistics(
         args.delta,

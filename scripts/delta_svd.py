@@ -41,7 +41,7 @@ Interrupted, it goes on from the matrices already done, as long as their weights
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the delta")
     args = parser.parse_args()
 
-    from lowrank.delta import factor_pair
+    from lowrank.delta.factor import factor_pair
 
     factor_pair(
         args.base,

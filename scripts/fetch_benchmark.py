@@ -43,7 +43,7 @@ All three columns are text; answers stay as the source gives them.""",
     if bool(args.path) == any(remote) or (any(remote) and not all(remote)):
         raise InputError("either --repo, --revision and --file, or --path is needed")
 
-    from lowrank.benchmark import write_benchmark
+    from lowrank.models.problems import write_benchmark
 
     write_benchmark(
         args.output,

@@ -28,7 +28,7 @@ HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.""",
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to fill")
     args = parser.parse_args()
 
-    from lowrank.hub import copy_model, fetch_model
+    from lowrank.models.hub import copy_model, fetch_model
 
     if args.path and not (args.repo or args.revision):
         copy_model(args.path, args.output)

@@ -28,7 +28,7 @@ HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.""",
     parser.add_argument("--output", required=True, metavar="FILE", help=".safetensors to write")
     args = parser.parse_args()
 
-    from lowrank.weight_file import fetch_weights, link_weights
+    from lowrank.models.weight_file import fetch_weights, link_weights
 
     if args.path and not (args.repo or args.revision):
         link_weights(args.path, args.output)

@@ -75,7 +75,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     from lowrank.claims import check_output
-    from lowrank.grading import grade_files
+    from lowrank.grading.grade import grade_files
 
     check_output(options.output, [*options.samples, options.problems])
     grade_files(

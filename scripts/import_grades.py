@@ -59,7 +59,7 @@ def main() -> None:
         help="processes that judge, where the tool keeps one score for several completions",
     )
     options = parser.parse_args()
-    from lowrank.importing import import_files
+    from lowrank.grading.importing import import_files
 
     import_files(
         options.input,

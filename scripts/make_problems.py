@@ -10,10 +10,10 @@ import argparse
 import json
 import sys
 
-from lowrank import training
 from lowrank.claims import check_output
 from lowrank.errors import run
 from lowrank.files import whole_file
+from lowrank.train import training
 
 
 def main() -> None:

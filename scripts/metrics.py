@@ -101,7 +101,7 @@ def main() -> None:
     options = arguments()
     if options.repeats < 1:
         raise InputError(f"--repeats {options.repeats}: at least one draw is needed")
-    from lowrank.evaluation import evaluate_files, evaluate_pool
+    from lowrank.metrics.evaluation import evaluate_files, evaluate_pool
 
     if options.pool:
         grades = {name: named(entries) for name, *entries in options.pool}

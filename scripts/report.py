@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    from lowrank.report import build
+    from lowrank.report.page import build
 
     page = build(given.experiment, given.results, given.output)
     print(f"report: {page}")

@@ -36,10 +36,10 @@ import os
 import sys
 from pathlib import Path
 
-from lowrank.engine import Serving
 from lowrank.errors import run
-from lowrank.requests import Job, Target
-from lowrank.sampling import RESAMPLE, sample
+from lowrank.sampling.completions import RESAMPLE, sample
+from lowrank.sampling.engine import Serving
+from lowrank.sampling.requests import Job, Target
 
 DTYPES = ("bfloat16", "float16", "float32")
 

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from lowrank import training
 from lowrank.errors import run
-from lowrank.manifest import claim_checkpoint
+from lowrank.models.manifest import claim_checkpoint
+from lowrank.train import training
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from sampling_case import arguments
 
 import sample as program
-from lowrank import engine, feeding
-from lowrank.sampling import sample
+from lowrank.sampling import engine, feeding
+from lowrank.sampling.completions import sample
 
 
 def main(folder: Path) -> None:

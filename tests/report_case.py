@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lowrank.files import write_json, write_table
-from lowrank.metrics import model_metrics
-from lowrank.store import served_digest
+from lowrank.metrics.estimates import model_metrics
+from lowrank.sampling.store import served_digest
 
 SHAPES = {"q_proj": (24, 24), "k_proj": (8, 24), "down_proj": (24, 64)}
 LAYERS = 2

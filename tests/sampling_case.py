@@ -10,8 +10,8 @@ import pandas
 from tiny_checkpoint import make_tokenizer
 
 import sample as program
-from lowrank import sampling, store
-from lowrank.feeding import Completion
+from lowrank.sampling import completions, store
+from lowrank.sampling.feeding import Completion
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 PROBLEMS = {"p2": "What is 1 + 2?", "p10": "3 * 4 - 1", "p1": "7 + 7 * 2, and what is it mod 10?"}
@@ -68,7 +68,7 @@ def no_engine(serving, sequences):
 
 
 def run(folder, output, *more, start=pretend):
-    sampling.sample(job(folder, output, *more), start)
+    completions.sample(job(folder, output, *more), start)
     return pandas.read_parquet(folder / output)
 
 

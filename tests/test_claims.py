@@ -10,15 +10,15 @@ import pytest
 from conftest import config, random_weights, write_checkpoint
 
 from lowrank import claims
-from lowrank.adapter import write_adapter
-from lowrank.benchmark import write_benchmark
 from lowrank.claims import check_output, claim, clear
-from lowrank.delta import factor_pair
+from lowrank.delta.factor import factor_pair
 from lowrank.errors import InputError
-from lowrank.evaluation import evaluate_files
 from lowrank.files import MARKER, sha256, whole_file, write_json, write_marker
-from lowrank.hub import copy_model
-from lowrank.variant import write_variant
+from lowrank.metrics.evaluation import evaluate_files
+from lowrank.models.hub import copy_model
+from lowrank.models.problems import write_benchmark
+from lowrank.variants.adapter import write_adapter
+from lowrank.variants.merge import write_variant
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -1,0 +1,1 @@
+"""What training changed: pairs of tensors, their difference factored, its statistics."""

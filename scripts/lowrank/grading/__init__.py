@@ -1,0 +1,1 @@
+"""The answer of a completion, and whether it is right."""

@@ -1,0 +1,1 @@
+"""Checkpoints and problem sets: fetched, listed, opened, every tensor known."""

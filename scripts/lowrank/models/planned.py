@@ -1,0 +1,87 @@
+"""What can be seen of checkpoints while planning, before anything that depends on them is removed.
+
+Files of weights must be as long as their records say (Snakemake sees that a file is missing, not
+that it was cut), and no local model may be asked for more positions than it was made for.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lowrank.errors import InputError
+from lowrank.files import read_json
+from lowrank.models.architecture import most_positions
+from lowrank.models.manifest import MANIFEST, own_manifest
+from lowrank.places import locate
+from lowrank.plan.experiment import Experiment, adapter_weights
+
+BASIS = "basis"  # as lowrank.delta.factor has it, which a plan need not import
+
+
+def check_lengths(experiment: Experiment) -> None:
+    """InputError where a local model is asked for more positions than it was made for.
+
+    Others are not known before they are fetched; sampling refuses them before its engine starts.
+    """
+    asked = experiment.sampling["max_model_len"]
+    for name in experiment.subject["references"]:
+        source = experiment.models[name]
+        path = locate(source["path"]) / "config.json" if "path" in source else None
+        if path is None or not path.is_file():
+            continue
+        config = read_json(path)
+        positions = most_positions(config) if isinstance(config, dict) else None
+        if positions is not None and asked > positions:
+            raise InputError(
+                f"experiments/{experiment.name}.yaml: sampling.max_model_len is {asked}, but"
+                f" models.{name} was made for {positions} positions"
+                f" ({path}: max_position_embeddings); lower it"
+            )
+
+
+def check_sizes(experiment: Experiment) -> None:
+    """InputError that names a file of another size than its record says, and what to do.
+
+    Missing files are Snakemake's to plan, but for one of a delta's bases, a folder to it; what is
+    linked is the source's, whose content is looked at anyway.
+    """
+    for path, record, said in _recorded(experiment):
+        if path.is_symlink() or not path.exists():
+            continue
+        found = path.stat().st_size
+        if found != said:
+            raise InputError(
+                f"{path}: {found} bytes, {record} says {said}; it was cut or changed since:"
+                " remove it, and it is made again if anything needs it"
+            )
+    for folder, name, said in _bases(experiment):
+        path = folder / name
+        found = path.stat().st_size if path.exists() else 0
+        if found != said:
+            raise InputError(
+                f"{path}: {found} bytes, {MANIFEST} says {said}; it was cut, changed or removed"
+                f" since: remove {path.parent}, and it is made again if anything needs it"
+            )
+
+
+def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
+    """(file, its record, bytes that the record says) of all models' and adapters' weights."""
+    for model in [*experiment.models, *experiment.variants]:
+        folder = Path(experiment.model_folder(model))
+        said = (own_manifest(folder) or {"files": {}})["files"]
+        for name, file in said.items():
+            if name.endswith(".safetensors"):
+                yield folder / name, MANIFEST, file["size"]
+    records = dict.fromkeys(r for v in experiment.variants for r in experiment.adapter(v))
+    for record in filter(lambda record: Path(record).is_file(), records):
+        (weights,) = adapter_weights([record])
+        yield Path(weights), Path(record).name, read_json(record)["weights"]["size"]
+
+
+def _bases(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
+    """(folder of a delta, a file in it, bytes that its manifest says) where bases are there."""
+    for delta in experiment.deltas:
+        folder = Path(f"results/{experiment.name}/delta/{delta}")
+        if (folder / MANIFEST).is_file() and (folder / BASIS).is_dir():
+            for matrix in read_json(folder / MANIFEST)["matrices"].values():
+                if "size" in matrix:  # not in those of older versions
+                    yield folder, matrix["file"], matrix["size"]

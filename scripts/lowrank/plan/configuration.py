@@ -1,0 +1,265 @@
+"""The configuration, read and validated.
+
+config.yaml asks the questions and experiments/<experiment>.yaml names the subjects; both are
+checked against workflow/schemas and against each other before anything runs.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from lowrank.errors import InputError
+from lowrank.places import ROOT, locate
+from lowrank.plan.experiment import Experiment
+from lowrank.plan.served import VLLM_RANKS, check_compute_dtype
+from lowrank.plan.strict_yaml import read_yaml
+
+REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema takes 1000.0 for an integer, and NaN for a number.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
+    ),
+)
+
+
+def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -> Experiment:
+    """Validate the configuration and the experiment it names, and resolve them.
+
+    config: what was asked: config.yaml's content, with what --config and --configfile put on top.
+    Keys that it lacks are answered as in the config.yaml that ships with the workflow.
+    root: the workflow's folder, with config.yaml, experiments/ and workflow/schemas/. Experiments
+    in the working directory come first. module: as what another workflow uses this one.
+    Raises InputError, one line naming the file and the key, for anything that cannot work.
+    """
+    asked = f"config of module {module}" if module else "config.yaml"
+    # `--config 'ranks=[8,16]' details=false` reaches us as strings.
+    config = config | {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
+    for key in ("details", "keep_variants"):
+        if config.get(key) in ("true", "false"):
+            config[key] = config[key] == "true"
+    config = read_yaml(root / "config.yaml", "config.yaml") | config
+    _check(config, root / "workflow/schemas/config.schema.yaml", asked)
+    path = _experiment_file(config["experiment"], root, asked)
+    where = f"experiments/{path.name}"
+    subject = read_yaml(path, where)
+    _check(subject, root / "workflow/schemas/experiment.schema.yaml", where)
+    experiment = Experiment(config["experiment"], config, subject)
+    _check_subject(experiment, where)
+    _check_sizes(experiment, where, asked)
+    _check_paths(experiment, where, root)
+    _check_dtypes(experiment, where)
+    _check_temperature(experiment, where)
+    return experiment
+
+
+def _experiment_file(name: str, root: Path, asked: str) -> Path:
+    """The user's experiments/<name>.yaml in the working directory, else the workflow's."""
+    folders = [Path("experiments"), root / "experiments"]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    there = ", ".join(sorted({path.stem for f in folders for path in f.glob("*.yaml")}))
+    raise InputError(
+        f"{asked}: experiment is {name!r}, but there is no experiments/{name}.yaml; there are:"
+        f" {there}"
+    )
+
+
+def _numbers(values: Any) -> Any:
+    """A list with its digit strings as integers; anything else as it is."""
+    if not isinstance(values, list):
+        return values
+    return [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
+
+
+def _check(content: Any, schema: Path, where: str) -> None:
+    """Raise InputError for the first key of `content` that the schema refuses."""
+    validator = Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
+    for error in sorted(validator.iter_errors(content), key=lambda e: list(map(str, e.path))):
+        key = _key(error.absolute_path)
+        raise InputError(f"{where}: {key + ': ' if key else ''}{_reason(error)}")
+
+
+def _key(path: Any) -> str:
+    """A path into the content as a person writes it: models.rl, ranks[0]."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _reason(error: jsonschema.ValidationError) -> str:
+    """What is wrong with a value and what was expected, in a few words."""
+    found = json.dumps(error.instance, ensure_ascii=False, default=str)
+    wanted = error.validator_value
+    match error.validator:
+        case "additionalProperties":
+            known = error.schema["properties"]
+            unknown = ", ".join(sorted(str(key) for key in set(error.instance) - set(known)))
+            return f"unknown key {unknown}; known are {', '.join(known)}"
+        case "required":
+            missing = [key for key in wanted if key not in error.instance]
+            return f"missing key {', '.join(missing)}"
+        case "minItems" | "minProperties":
+            return f"is empty; at least {wanted} expected"
+        case "uniqueItems":
+            return f"{found} names a value twice"
+        case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
+            relation = {
+                "minimum": "at least",
+                "maximum": "at most",
+                "exclusiveMinimum": "more than",
+                "exclusiveMaximum": "less than",
+            }[error.validator]
+            return f"is {found}, must be {relation} {wanted}"
+        case "enum":
+            return f"is {found}, must be one of {', '.join(map(str, wanted))}"
+        case "type":
+            wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
+            return f"is {found}, must be of type {wanted}"
+        case "pattern" if "{problem}" in wanted.replace("\\", ""):
+            return f"is {found}, must contain {{problem}}"
+        case "pattern" if "/" in wanted:
+            return f"is {found}, must be a hub repository, owner/name"
+        case "pattern":
+            return (
+                f"is {found}, must be a name of letters, digits, '.', '_' and '-', as it becomes"
+                " a folder"
+            )
+    return error.message
+
+
+def _check_subject(experiment: Experiment, where: str) -> None:
+    """Names that must exist, sources that must be pinned."""
+    subject = experiment.subject
+    for group in ("models", "benchmarks"):
+        for name, source in subject[group].items():
+            _check_source(source, f"{where}: {group}.{name}", needs_file=group == "benchmarks")
+    named = [(f"deltas.{d}.{side}", pair[side]) for d, pair in experiment.deltas.items()
+             for side in ("base", "derivative")]  # fmt: skip
+    named += [("tokenizer", subject["tokenizer"])]
+    named += [("references", reference) for reference in subject["references"]]
+    for key, model in named:
+        if model not in experiment.models:
+            known = ", ".join(experiment.models)
+            raise InputError(f"{where}: {key} is {model!r}, which is none of models: {known}")
+    if subject["delta"] not in experiment.deltas:
+        known = ", ".join(experiment.deltas)
+        raise InputError(
+            f"{where}: delta is {subject['delta']!r}, which is none of deltas: {known}"
+        )
+    for model in (experiment.base, experiment.derivative):
+        if model not in subject["references"]:
+            raise InputError(
+                f"{where}: references lacks {model!r}; the variants are compared with the base"
+                " and the derivative, so both must be sampled"
+            )
+    for name, pool in subject.get("pools", {}).items():
+        if name in experiment.benchmarks:
+            raise InputError(f"{where}: pools.{name} has a benchmark's name; choose another")
+        for benchmark in pool["benchmarks"]:
+            if benchmark not in experiment.benchmarks:
+                known = ", ".join(experiment.benchmarks)
+                raise InputError(
+                    f"{where}: pools.{name}.benchmarks has {benchmark!r}, which is none of"
+                    f" benchmarks: {known}"
+                )
+    clash = set(experiment.variants) & set(experiment.models)
+    if clash:
+        raise InputError(f"{where}: models.{min(clash)} has a variant's name; choose another")
+
+
+def _check_source(source: dict[str, Any], key: str, needs_file: bool) -> None:
+    """A model or benchmark is a local path or a hub repository at a pinned revision."""
+    if "path" in source:
+        extra = sorted({"repo", "revision", "file"} & set(source))
+        if extra:
+            raise InputError(f"{key} has both path and {extra[0]}; give one source")
+        return
+    if "repo" not in source:
+        raise InputError(f"{key} has no source; give path, or repo and revision")
+    revision = source.get("revision")
+    if revision is None or not REVISION.fullmatch(revision):
+        raise InputError(
+            f"{key}.revision is {revision!r}; a 40-digit commit is needed so that the run can be"
+            " repeated (see the repository's commit page)"
+        )
+    if needs_file and "file" not in source:
+        raise InputError(f"{key} has no file; name the data file in the repository")
+
+
+def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
+    """The pool must hold what is drawn from it, and as many parts; vLLM must serve the ranks."""
+    samples, parts = experiment.config["samples"], len(experiment.parts)
+    for k in experiment.config["maj_k"]:
+        if k > samples:
+            raise InputError(
+                f"{asked}: maj_k has {k}, more than samples: {samples}; a vote of k needs a"
+                " pool of at least k"
+            )
+    too_high = [rank for rank in experiment.config["ranks"] if rank > VLLM_RANKS[-1]]
+    if too_high and "adapter" in experiment.config["serve_as"]:
+        raise InputError(
+            f"{asked}: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
+            f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
+        )
+    if parts > samples:
+        raise InputError(
+            f"{where}: sampling.parts is {parts}, more than samples: {samples} ({asked}); a part"
+            " needs at least one sample"
+        )
+
+
+def _check_paths(experiment: Experiment, where: str, root: Path) -> None:
+    """Local sources must be there before anything that was made from them is made again."""
+    for group in ("models", "benchmarks"):
+        for name, source in experiment.subject[group].items():
+            if "path" in source:
+                _check_path(source["path"], f"{where}: {group}.{name}.path", root)
+    try:
+        experiment.weights(*experiment.models)  # a folder without weights is refused here
+    except InputError as error:
+        raise InputError(f"{where}: models: {error}") from None
+    if experiment.subject.get("published"):
+        _check_path(experiment.subject["published"], f"{where}: published", root)
+
+
+def _check_path(path: str, key: str, root: Path) -> None:
+    try:
+        locate(path, root)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+
+
+def _check_temperature(experiment: Experiment, where: str) -> None:
+    temperature = experiment.sampling["temperature"]
+    if 0 < temperature < 0.01:
+        raise InputError(
+            f"{where}: sampling.temperature is {temperature}; the engine would take 0.01 for it:"
+            " give 0 (greedy), or 0.01 to 2"
+        )
+
+
+def _check_dtypes(experiment: Experiment, where: str) -> None:
+    """What is computed in must hold what any model is served as."""
+    sampling = experiment.sampling
+    computed = sampling.get("compute_dtype")
+    for dtype in {sampling["dtype"]: None, **dict.fromkeys(experiment.config["serve_dtype"])}:
+        check_compute_dtype(dtype, computed or dtype, f"{where}: sampling.compute_dtype")

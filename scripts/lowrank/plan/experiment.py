@@ -1,0 +1,384 @@
+"""An experiment, resolved: which models, variants, benchmarks and parts, where their files are.
+
+What the rules ask for: paths of inputs and the flags of every program. configuration.py makes one
+from config.yaml and experiments/<experiment>.yaml.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from lowrank.errors import InputError
+from lowrank.places import locate
+from lowrank.plan.checkpoint_files import SINGLE, taken, weight_files
+from lowrank.plan.digest import source_digest
+from lowrank.plan.served import VLLM_RANKS
+
+# Controls of rank 0, and where their embeddings, head and norms come from.
+WITHOUT_DELTA = {"other": "copy", "biases": "keep"}
+
+
+# Sampling settings that change speed and memory, never a completion.
+SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
+# What a job may use.
+RESOURCES = ("threads", "mem_mb", "runtime")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model made from the base and a part of the delta."""
+
+    kind: str  # lowrank, or the control that it is: other | biases | random | bottom | rescaled
+    rank: int
+    other: str  # where embeddings, head and norms come from: copy | keep
+    dtype: str  # bfloat16 | float16 | float32
+    serving: str  # merged | adapter
+
+    @property
+    def name(self) -> str:
+        """r16-copy; what is not as in the post is named too: bottom-r16-copy-float32-adapter."""
+        control = "" if self.kind in ("lowrank", *WITHOUT_DELTA) else f"{self.kind}-"
+        dtype = "" if self.dtype == "bfloat16" else f"-{self.dtype}"
+        serving = "" if self.serving == "merged" else f"-{self.serving}"
+        return f"{control}r{self.rank}-{self.other}{dtype}{serving}"
+
+    @property
+    def adapter(self) -> str | None:
+        """Name of its adapter; filled up with zeros if vLLM serves it and lists no such rank."""
+        if self.rank == 0:
+            return None
+        control = "" if self.kind == "lowrank" else f"{self.kind}-"
+        padded = self.serving == "adapter" and self.rank not in VLLM_RANKS
+        return f"{control}r{self.rank}{'-padded' * padded}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything the workflow needs to know, resolved; see config.yaml and experiments/."""
+
+    name: str
+    config: dict[str, Any]  # config.yaml's keys
+    subject: dict[str, Any]  # the experiment file's keys
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Checkpoints to fetch, by name."""
+        return self.subject["models"]
+
+    @property
+    def deltas(self) -> dict[str, dict[str, Any]]:
+        """Pairs whose difference is factored, by name."""
+        return self.subject["deltas"]
+
+    @property
+    def benchmarks(self) -> dict[str, dict[str, Any]]:
+        """Problem sets, by name."""
+        return self.subject["benchmarks"]
+
+    @property
+    def factoring(self) -> dict[str, Any]:
+        """What the jobs that make deltas, adapters and variants may use, and the deltas' device."""
+        return self.subject["factoring"]
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling settings, shared by all models."""
+        return self.subject["sampling"]
+
+    @property
+    def base(self) -> str:
+        """The model the variants start from."""
+        return self.deltas[self.subject["delta"]]["base"]
+
+    @property
+    def derivative(self) -> str:
+        """The model whose training is cut to its top directions."""
+        return self.deltas[self.subject["delta"]]["derivative"]
+
+    def pair(self, delta: str) -> tuple[str, str]:
+        """The base and the derivative of a delta."""
+        return self.deltas[delta]["base"], self.deltas[delta]["derivative"]
+
+    @cached_property
+    def variants(self) -> dict[str, Variant]:
+        """Every variant, by name: the post's in the order of its tables, then the controls."""
+        config, made = self.config, []
+        for kind in ("lowrank", *config["controls"]):
+            ways, others, ranks = config["serve_as"], config["other"], config["ranks"]
+            if kind in WITHOUT_DELTA:  # there is nothing to keep apart from the weights
+                ways, others, ranks = ["merged"], [WITHOUT_DELTA[kind]], [0]
+            made += [
+                Variant(kind, rank, other, dtype, serving)
+                for serving, dtype, other, rank in product(
+                    ways, config["serve_dtype"], others, ranks
+                )
+            ]
+        return {variant.name: variant for variant in made}
+
+    @cached_property
+    def sampled(self) -> list[str]:
+        """Every model that is sampled: the references, then the variants."""
+        return [*self.subject["references"], *self.variants]
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """Names of the parts that each model's completions are cut into, a job each: 1-of-1."""
+        count = self.sampling.get("parts", 1)
+        return [f"{part}-of-{count}" for part in range(1, count + 1)]
+
+    def model_folder(self, model: str) -> str:
+        """Folder of a checkpoint: a variant's or a fetched model's."""
+        kind = "variants" if model in self.variants else "models"
+        return f"results/{self.name}/{kind}/{model}"
+
+    def manifest(self, model: str) -> str:
+        """The file that stands for a checkpoint in the rules' inputs."""
+        return f"{self.model_folder(model)}/manifest.json"
+
+    @cached_property
+    def weight_names(self) -> dict[str, list[str]]:
+        """Names of every fetched model's weight files: those in its folder, or as `shards` says.
+
+        Raises InputError for a folder that holds no weights.
+        """
+        return {name: weight_names_of(source) for name, source in self.models.items()}
+
+    def weights(self, *models: str) -> list[str]:
+        """The weight files of checkpoints."""
+        return [
+            f"{self.model_folder(model)}/{name}"
+            for model in models
+            for name in ([SINGLE] if model in self.variants else self.weight_names[model])
+        ]
+
+    @cached_property
+    def adapters(self) -> dict[str, Variant]:
+        """Every adapter by name, with a variant that it is made for."""
+        return {v.adapter: v for v in self.variants.values() if v.adapter}
+
+    def adapter(self, variant: str) -> list[str]:
+        """The file that stands for the adapter of a variant; none if its rank is 0."""
+        name = self.variants[variant].adapter
+        folder = f"results/{self.name}/adapters/{self.subject['delta']}"
+        return [f"{folder}/{name}/adapter.json"] if name else []
+
+    def beside(self, model: str) -> list[str]:
+        """The adapter that is served unmerged on a model; none for most."""
+        unmerged = model in self.variants and self.variants[model].serving == "adapter"
+        return self.adapter(model) if unmerged else []
+
+    def samples(self, benchmark: str, model: str) -> list[str]:
+        """The pool of a model on a benchmark, part by part."""
+        folder = f"results/{self.name}/samples/{benchmark}/{model}"
+        return [f"{folder}/{part}.parquet" for part in self.parts]
+
+    def evidence(self) -> list[str]:
+        """Every file that the report reads: what each phase says of what it made."""
+        results = f"results/{self.name}"
+        pairs = [(benchmark, model) for benchmark in self.benchmarks for model in self.sampled]
+        samples = [path for pair in pairs for path in self.samples(*pair)]
+        return [
+            *(f"{results}/metrics/{benchmark}/{model}.csv" for benchmark, model in pairs),
+            *(f"{results}/grades/{benchmark}/{model}.parquet" for benchmark, model in pairs),
+            *samples,
+            *(path.removesuffix("parquet") + "json" for path in samples),
+            *(f"{results}/benchmarks/{benchmark}.parquet" for benchmark in self.benchmarks),
+            *(
+                f"{results}/delta/{delta}/{name}"
+                for delta in self.deltas
+                for name in (
+                    "manifest.json",
+                    "spectrum.parquet",
+                    "summary.parquet",
+                    "ledger.parquet",
+                )
+            ),
+            *dict.fromkeys(path for variant in self.variants for path in self.adapter(variant)),
+            *(f"{self.model_folder(variant)}/fidelity.json" for variant in self.variants),
+            *(self.manifest(model) for model in [*self.models, *self.variants]),
+        ]
+
+    def source_content(self, group: str, name: str, file: str | None = None) -> str:
+        """What identifies a source's content: a digest of a local one, a hub's revision.
+
+        Of a model's folder the files that are taken from it, or one of them, and no other.
+        """
+        source = self.subject[group][name]
+        if "path" not in source:
+            return source["revision"]
+        path = locate(source["path"])
+        if group == "benchmarks":
+            return source_digest(path)
+        weights, present = self.weight_names[name], [found.name for found in path.iterdir()]
+        return source_digest(*(path / n for n in ([file] if file else taken(weights, present))))
+
+    def published_content(self) -> str | None:
+        """A digest of the published figures that the report shows beside its own; None without."""
+        published = self.subject.get("published")
+        return source_digest(locate(published)) if published else None
+
+    def source_flags(self, group: str, name: str) -> str:
+        """fetch_model.py's or fetch_benchmark.py's flags for a source."""
+        source = self.subject[group][name]
+        keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column",
+                "problems")  # fmt: skip
+        return flags({key: source[key] for key in keys if key in source})
+
+    def delta_flags(self, delta: str) -> str:
+        """delta_svd.py's flags."""
+        return flags({"leave_out": self._left_out(delta)})
+
+    @property
+    def statistics_flags(self) -> str:
+        """delta_statistics.py's flags."""
+        return flags({"details": self.config["details"]})
+
+    def adapter_flags(self, adapter: str) -> str:
+        """build_adapter.py's flags."""
+        made = self.adapters[adapter]
+        settings = {
+            "rank": made.rank,
+            "directions": made.kind if made.kind in ("random", "bottom") else None,
+            "seed": self.config["seed"] if made.kind == "random" else None,
+            "rescale": made.kind == "rescaled",
+            "pad_rank": adapter.endswith("-padded"),
+        }
+        return flags(settings)
+
+    def variant_flags(self, variant: str) -> str:
+        """build_variant.py's flags."""
+        made = self.variants[variant]
+        settings = {
+            "other": made.other,
+            "dtype": made.dtype,
+            "carrier": made.serving == "adapter",
+            "leave_out": self._left_out(self.subject["delta"]),
+        }
+        return flags(settings)
+
+    def _left_out(self, delta: str) -> list[str]:
+        """The tensors that a delta leaves out by configuration."""
+        return self.deltas[delta].get("leave_out", [])
+
+    @property
+    def plan(self) -> str:
+        """What sampling asks for, in a sentence."""
+        starts = len(self.sampled) * len(self.parts)
+        return (
+            f"{len(self.sampled)} models, {self.config['samples']} completions a problem of"
+            f" {', '.join(self.benchmarks)}, up to {self.sampling['max_tokens']:,} tokens each; at"
+            f" most {starts} starts of vLLM: a job whose completions are kept starts none."
+        )
+
+    def pool_flags(self, part: str) -> str:
+        """Which samples of every problem a part holds."""
+        number, count = map(int, part.split("-of-"))
+        pool = {"samples": self.config["samples"], "part": number, "parts": count}
+        return flags(pool | {"resample": self.config["resample"]})
+
+    def table_flags(self, problems: Sequence[str], tables: Sequence[str]) -> str:
+        """The problems and the table of every benchmark, in the experiment's order."""
+        asked = zip(self.benchmarks, problems, tables, strict=True)
+        return " ".join(flags({"benchmark": list(target)}) for target in asked)
+
+    def sampling_flags(self, model: str) -> str:
+        """sample.py's flags for a model: all that its completions depend on."""
+        others = {"parts", *SPEED, *RESOURCES}
+        settings = {key: value for key, value in self.sampling.items() if key not in others}
+        if model in self.variants:
+            settings["dtype"] = self.variants[model].dtype
+        settings["compute_dtype"] = settings.get("compute_dtype") or settings["dtype"]
+        return flags({"seed": self.config["seed"], **settings})
+
+    def grading_flags(self, benchmark: str) -> str:
+        """grade.py's flags."""
+        answer_type = self.benchmarks[benchmark]["answer_type"]
+        return flags({"answer_type": answer_type, **self.subject["grading"]})
+
+    def grading_workers(self, benchmark: str) -> int:
+        """Processes that judge answers; integers are compared without any."""
+        return 2 if self.benchmarks[benchmark]["answer_type"] == "any" else 1
+
+    @property
+    def engine_flags(self) -> str:
+        """sample.py's flags that change speed and memory, never a completion."""
+        return flags({key: self.sampling[key] for key in SPEED if key in self.sampling})
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a sampling job asks for: one where the device is cuda, else none."""
+        return int(self.sampling["device"] == "cuda")
+
+    @cached_property
+    def question(self) -> str:
+        """A digest of all that the results depend on; the order of keys is not part of it."""
+        content = json.dumps(json.loads(self.description()), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def description(self) -> str:
+        """All that the results depend on as JSON, for the report and for the record."""
+        variants = {
+            name: {**asdict(variant), "adapter": variant.adapter}
+            for name, variant in self.variants.items()
+        }
+        resolved = {
+            "name": self.name,
+            **{key: value for key, value in self.subject.items() if key != "factoring"},
+            "sampling": {k: v for k, v in self.sampling.items() if k not in {*SPEED, *RESOURCES}},
+            "base": self.base,
+            "derivative": self.derivative,
+            "variants": variants,
+            **{k: v for k, v in self.config.items() if k not in ("experiment", "keep_variants")},
+        }
+        return json.dumps(resolved, ensure_ascii=False)
+
+
+def weight_names_of(source: dict[str, Any]) -> list[str]:
+    """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
+
+    What lies on a hub is not asked for while planning, which works without a network.
+    """
+    if "path" in source:
+        folder = locate(source["path"])
+        if not folder.is_dir():
+            raise InputError(f"{source['path']}: is no folder; a checkpoint's folder expected")
+        return weight_files(folder)
+    shards = source.get("shards", 1)
+    if isinstance(shards, list):
+        return shards
+    if shards == 1:
+        return [SINGLE]
+    return [f"model-{i:05d}-of-{shards:05d}.safetensors" for i in range(1, shards + 1)]
+
+
+def adapter_weights(records: Iterable[str]) -> list[str]:
+    """The weights beside the files that stand for adapters."""
+    return [str(Path(record).with_name("adapter_model.safetensors")) for record in records]
+
+
+def folder_flag(name: str, files: Iterable[str]) -> str:
+    """The folder of the file that stands for something, as a flag; nothing without a file."""
+    return flags({name: [str(Path(file).parent) for file in files]})
+
+
+def flags(values: dict[str, Any]) -> str:
+    """Keys and values as quoted command-line flags, by name; None, False and [] are left out.
+
+    By name, so that the order of keys in a file changes no command and runs no job again.
+    """
+    words: list[str] = []
+    for key, value in sorted(values.items()):
+        flag = f"--{key.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list):
+            words += [flag, *map(str, value)] if value else []
+        elif value is not None and value is not False:
+            words.append(f"{flag}={value}")
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""One page from everything that the phases before it wrote."""

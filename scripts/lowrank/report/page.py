@@ -1,0 +1,170 @@
+"""The report: one self-contained page, its figures and its tables, from an experiment's results.
+
+The same results give the same bytes: nothing holds a date, and all identifiers are salted alike.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lowrank.claims import claim
+from lowrank.files import whole_file
+from lowrank.metrics.evaluation import write_numbers
+from lowrank.report import appendix, consistency, deltas, findings, sentences, shares, verdicts
+from lowrank.report.evidence import Evidence, gather, read_experiment
+from lowrank.report.outputs import PAGE, outputs
+
+# What is read of the results; the report may lie beside these, and in none of them.
+PHASES = ("models", "delta", "adapters", "variants", "samples", "grades", "metrics")
+ASKED = "asked-"  # begins the name of the file that the workflow writes for a question
+TEMPLATE = Path(__file__).parents[3] / "workflow/report/template.html.j2"
+
+
+def build(experiment_file: str | Path, results: str | Path, output: str | Path) -> Path:
+    """Write the report of an experiment below `output`; returns the page's path.
+
+    experiment_file: the resolved experiment, JSON. results: the folder of the phases' results.
+    The page is written last, when everything it shows is there.
+    Raises InputError for a missing or unfit file, naming it.
+    """
+    output = Path(output)
+    experiment = read_experiment(experiment_file)
+    inputs = [experiment_file, *(Path(results) / phase for phase in PHASES)]
+    names: dict[Path, list[str]] = {}
+    for path in map(output.joinpath, outputs(experiment["benchmarks"], experiment["deltas"])):
+        names.setdefault(path.parent, []).append(path.name)
+    for folder in names:
+        claim(folder, inputs, names[folder])
+    found = gather(experiment, Path(results))
+    consistency.check(found)
+    frames = _frames(found)
+    for name, frame in frames.items():
+        write_numbers(output / f"tables/{name}.csv", frame)
+    drawn = _draw(found, frames, output / "figures")
+    page = render(_content(found, frames, drawn))
+    path = output / PAGE
+    with whole_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    asked = Path(experiment_file)
+    for answered in asked.parent.glob(f"{ASKED}*.json"):  # of pages before this one
+        if asked.name.startswith(ASKED) and answered.name != asked.name:
+            answered.unlink()
+    return path
+
+
+def render(content: dict[str, Any]) -> str:
+    """The page; every text is escaped, figures alone are taken as markup."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    environment.filters["typeset"] = lambda text: text.replace(
+        "'", "\N{RIGHT SINGLE QUOTATION MARK}"
+    )
+    return environment.get_template(TEMPLATE.name).render(content)
+
+
+def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
+    """The report's tables by name, as they are written below tables/."""
+    benchmarks = found.experiment["benchmarks"]
+    results = [findings.results_frame(found, benchmark) for benchmark in benchmarks]
+    return {
+        "results": pd.concat(results, ignore_index=True),
+        "metrics": found.metrics,
+        "comparisons": verdicts.comparisons_frame(found),
+        "deltas": deltas.deltas_frame(found),
+        "fidelity": findings.fidelity_frame(found),
+    }
+
+
+def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
+    """Draw and save every figure; returns stem -> SVG for the page."""
+    # seaborn and matplotlib take seconds to import; whoever only asks for `outputs` has no need.
+    from lowrank.report import figure_style, figures
+
+    experiment = found.experiment
+    made = {
+        f"accuracy-by-rank-{benchmark}": figures.accuracy_by_rank(
+            *findings.accuracy_points(found, frames["results"], benchmark)
+        )
+        for benchmark in experiment["benchmarks"]
+    }
+    for delta, spectrum in found.spectra.items():
+        made[f"spectrum-{delta}"] = figures.spectra(spectrum)
+        made[f"spectrum-modules-{delta}"] = figures.spectra_by_module(spectrum)
+        matrices = frames["deltas"][frames["deltas"]["delta"] == delta]
+        made[f"layers-{delta}"] = figures.by_layer(matrices)
+    # The delta in question first, in the colour that stands out.
+    order = sorted(experiment["deltas"], key=lambda delta: delta != experiment["delta"])
+    spectra = {found.delta_label(delta): found.spectra[delta] for delta in order}
+    made["energy"] = figures.energy(spectra, deltas.ranks_of(found))
+    stored = frames["fidelity"]
+    made["fidelity"] = figures.fidelity(stored[stored["scope"] == "projection"])
+    inline = {}
+    for stem, figure in made.items():
+        figure_style.save(figure, folder / stem)
+        svg = (folder / f"{stem}.svg").read_text(encoding="utf-8")
+        inline[stem] = figure_style.inline(svg, stem)
+    return inline
+
+
+def _content(
+    found: Evidence, frames: dict[str, pd.DataFrame], drawn: dict[str, str]
+) -> dict[str, Any]:
+    """What the template shows."""
+    from markupsafe import Markup
+
+    def figure(stem: str, caption: str) -> dict[str, Any]:
+        return {"svg": Markup(drawn[stem]), "caption": caption}  # ours, not a model's text
+
+    experiment = found.experiment
+    results = frames["results"]
+    benchmarks = [
+        {
+            "label": sentences.benchmark_label(found, name),
+            "results": findings.results_table(found, results[results["benchmark"] == name]),
+            "note": sentences.results_note(found, name),
+            "anchors": findings.anchors_table(found, name),
+            "figure": figure(f"accuracy-by-rank-{name}", sentences.ACCURACY),
+        }
+        for name in experiment["benchmarks"]
+    ]
+    shown = [
+        {
+            "label": found.delta_label(delta),
+            "spectrum": figure(f"spectrum-{delta}", sentences.SPECTRUM),
+            "by_module": figure(f"spectrum-modules-{delta}", sentences.BY_MODULE),
+            "by_layer": figure(f"layers-{delta}", sentences.BY_LAYER),
+            "modules": deltas.grouped_table(found, delta, frames["deltas"], "module"),
+            "layers": deltas.grouped_table(found, delta, frames["deltas"], "layer"),
+            "matrices": deltas.matrices_table(found, delta, frames["deltas"]),
+        }
+        for delta in experiment["deltas"]
+    ]
+    return {
+        "name": experiment["name"],
+        "title": experiment["title"],
+        "asked": sentences.asked(found),
+        "warnings": sentences.warnings(found),
+        "answer": sentences.answer(found, frames),
+        "benchmarks": benchmarks,
+        "uncertainty": sentences.uncertainty(found, frames),
+        "verdicts": verdicts.shown(found, frames["comparisons"]),
+        "changed": sentences.changed(found, frames["deltas"]),
+        "shares": shares.shares_table(found),
+        "deltas": shown,
+        "energy": figure("energy", sentences.ENERGY),
+        "served": sentences.served(found),
+        "fidelity": {
+            "table": findings.fidelity_table(found, frames),
+            "figure": figure("fidelity", sentences.FIDELITY),
+        },
+        "traces": appendix.traces(found),
+        "provenance": appendix.provenance(found),
+    }

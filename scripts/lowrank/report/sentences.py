@@ -1,0 +1,281 @@
+"""The report's sentences, made from the numbers: what was asked and found, how sure it is."""
+
+import numpy as np
+import pandas as pd
+
+from lowrank.report import verdicts
+from lowrank.report.deltas import energy_at, null_energy_at, ranks_of
+from lowrank.report.evidence import Evidence
+from lowrank.report.experts import by_type
+from lowrank.report.findings import DASH, PLUS_MINUS, TIMES, fraction, listed, measure, percent
+from lowrank.report.shares import factored, not_factored, others
+
+MARGIN = 0.05  # config.yaml's default
+
+ACCURACY = (
+    "Accuracy against the rank kept. Points: variants; bars: 95% intervals over problems. Level"
+    " lines: the models themselves, the grey band being the derivative's interval. Intervals of"
+    " the same problems overlap far more than paired differences vary: see the verdicts."
+)
+SPECTRUM = (
+    "Singular values of the difference of the two models' weights, a line a matrix, coloured by"
+    " module. Left: divided by the matrix's largest. Right: as they are."
+)
+BY_MODULE = "The normalised singular values again, module by module, coloured by layer."
+ENERGY = (
+    "Share of each delta's squared norm that its top r directions hold. Lines: the median matrix;"
+    " bands: from the lowest to the highest matrix; dashed: Gaussian noise in the same shapes;"
+    " dash-dotted: the first delta with its entries shuffled, where that was asked for; dotted: the"
+    " ranks that were kept."
+)
+BY_LAYER = (
+    "What training changed, layer by layer, a line a module. Overlap: how much of the leading"
+    " singular directions of D lies in those of W, over what unrelated directions would (dashed)."
+)
+CONTROLS = {
+    "other": "rank 0 with all else copied",
+    "biases": "rank 0 with all else kept, so the projections' biases alone",
+    "random": "the same singular values in random directions",
+    "bottom": "the delta's weakest directions",
+    "rescaled": "the top directions scaled up to the norm of the whole delta",
+}
+SERVING = {
+    "merged": "merged into the weights",
+    "adapter": "kept apart as an adapter on a checkpoint that has everything else",
+}
+FIDELITY = "What became of the change meant for the projections when the variant was stored."
+
+
+def warnings(found: Evidence) -> list[str]:
+    """What sampling warned of, a sentence a table: shown before any answer."""
+    return [
+        f"{found.label(model)} on {benchmark_label(found, benchmark)}: {warning}."
+        for (benchmark, model), records in found.provenance.items()
+        for record in records
+        for warning in record["warnings"]
+    ]
+
+
+def asked(found: Evidence) -> list[str]:
+    """The question, what was kept, how it was read."""
+    experiment, sampling = found.experiment, found.experiment["sampling"]
+    base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
+    ranks = [str(rank) for rank in ranks_of(found)]
+    kinds = {variant["other"] for variant in found.lowrank.values()}
+    kept = {
+        "copy": f"copied from {derivative}",
+        "keep": f"left as in {base}",
+    }
+    ways = " or ".join(kept[other] for other in ("copy", "keep") if other in kinds)
+    benchmarks = listed(
+        [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
+    )
+    votes = listed([str(k) for k in experiment["maj_k"]])
+    question = experiment.get("question") or (
+        f"How much of what training changed between {base} and {derivative} is low-rank, and does"
+        " the model keep its reasoning when only that part is kept?"
+    )
+    controls = [CONTROLS[kind] for kind in experiment["controls"]]
+    ways_to_serve = listed([SERVING[way] for way in experiment["serve_as"]])
+    return [
+        question,
+        f"{factored(found, experiment['delta'])} of {derivative} minus that of {base} was factored,"
+        f" D = U S V, and cut to its top {listed(ranks)} directions; that was added back to {base},"
+        f" biases from {derivative}, {others(found)} {ways}, {ways_to_serve}, stored as"
+        f" {listed(experiment['serve_dtype'])}."
+        + (f" Controls: {'; '.join(controls)}." if controls else "")
+        + " Each model"
+        f" answered every problem of {benchmarks} {experiment['samples']} times at temperature"
+        f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}, computed in"
+        f" {listed(found.computed_in)}. Read are the mean accuracy"
+        f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
+        f" protocol, the mean of {experiment['repeats']} random draws.",
+    ]
+
+
+def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
+    """How concentrated the deltas are, and which ranks were more than a matrix has."""
+    experiment = found.experiment
+    said = []
+    for delta in experiment["deltas"]:
+        lines = frame[frame["delta"] == delta]
+        side = int(lines[["rows", "columns"]].min(axis=1).median())
+        said.append(
+            f"{found.delta_label(delta)}: of {len(lines)} matrices the median one changed by"
+            f" {lines['relative_frobenius'].median():.2%} of its norm, with a stable rank of"
+            f" {lines['stable_rank'].median():.1f} and 90% of the squared change within"
+            f" {int(lines['rank_90'].median())} of {side} directions;"
+            f" {int(lines['rank_above_noise'].median())} directions stand above the noise (its"
+            " level is told from the middle singular value, and is never less than rounding), with"
+            f" {percent(lines['energy_above_noise'].median())} of the squared change. The largest"
+            f" singular value of all is {lines['sigma_1'].max():.3g}."
+        )
+        if "unchanged_bfloat16" in lines and lines["unchanged_bfloat16"].notna().any():
+            said[-1] += (
+                f" Stored as they are, the two models have {percent(lines['unchanged'].median())}"
+                " of a median matrix's entries in common, cast to bfloat16"
+                f" {percent(lines['unchanged_bfloat16'].median())}."
+            )
+    return [*not_factored(found), *said, *capped(found, frame)]
+
+
+def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
+    """Which ranks exceed a matrix's smaller side, in words; nothing where none does."""
+    lines = frame[frame["delta"] == found.experiment["delta"]]
+    side = lines[["rows", "columns"]].min(axis=1)
+    said = []
+    for rank in ranks_of(found):
+        kept = lines["tensor"].map(
+            {name: matrix["rank"] for name, matrix in found.adapters[rank]["matrices"].items()}
+        )
+        whole = side[kept == side]
+        for short, these in lines.loc[whole.index].groupby(whole):
+            modules = listed(list(dict.fromkeys(by_type(these)["module"])))
+            count = f"all {len(lines)}" if len(these) == len(lines) else f"{len(these)}"
+            if short < rank:
+                how = f"is capped at {short} in {count} matrices ({modules}), which have no more"
+            else:
+                how = f"is all that {count} matrices ({modules}) have"
+            said.append(f"Rank {rank} {how}: there the whole delta is kept.")
+    return said
+
+
+def served(found: Evidence) -> list[str]:
+    """How much of the meant change the cast to the served dtype left."""
+    dtypes = listed(found.experiment["serve_dtype"])
+    return [
+        f"A variant is stored as {dtypes}. Where an update is smaller than half a step of that"
+        " format, the stored weight stays at the base's value and the update is lost. What was"
+        " stored is therefore compared with what was meant, weight by weight: the relative error of"
+        " (stored minus base) against the meant change, the share of changed entries that the cast"
+        " left at the base's value, and the cosine between the two. What a model is served as is"
+        " held as it is, whatever the engine computes in."
+    ]
+
+
+def benchmark_label(found: Evidence, benchmark: str) -> str:
+    """A benchmark as people call it, with its size."""
+    problems = found.grades[benchmark, found.experiment["base"]]["problem_id"].nunique()
+    label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
+    return f"{label} · {problems} problems {TIMES} {found.experiment['samples']} completions"
+
+
+def results_note(found: Evidence, benchmark: str) -> str:
+    """What the columns of the results table are, in short."""
+    return (
+        f"Avg Maj@k: k completions a problem drawn from the pool, majority vote, mean of"
+        f" {found.experiment['repeats']} draws, as in the post. Maj@k: the expectation of that over"
+        " every possible draw, ties split evenly, computed exactly. The intervals answer where the"
+        " figure might lie on other problems of this kind (problems resampled); those for the same"
+        " problems and other completions are in results.csv."
+    )
+
+
+def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
+    """The answer in a sentence each: how low-rank, how accurate, how sure."""
+    experiment = found.experiment
+    delta, lowest = experiment["delta"], ranks_of(found)[0]
+    order = sorted(experiment["deltas"], key=lambda name: name != delta)
+    said, shares = [], []
+    for name in order:
+        share = energy_at(found.spectra[name], lowest)
+        if np.isfinite(share):
+            shares.append(f"{percent(share)} of the change {found.delta_label(name)}")
+        else:
+            said.append(f"No matrix changed from {found.delta_label(name)}.")
+    if shares:
+        spectrum = found.spectra[order[len(said)]]
+        nulls = (
+            f"of noise in those shapes they would hold {percent(null_energy_at(spectrum, lowest))}"
+        )
+        if "energy_kept_shuffled" in spectrum:
+            share = null_energy_at(spectrum, lowest, "energy_kept_shuffled")
+            nulls += f", of the same entries shuffled {percent(share)}"
+        said.append(
+            f"The top {lowest} directions of every matrix hold {', and '.join(shares)}, by squared"
+            f" norm; {nulls}."
+        )
+    for benchmark in experiment["benchmarks"]:
+        said.append(_accuracy(found, frames["comparisons"], benchmark))
+        said.append(verdicts.sentence(found, frames["comparisons"], benchmark))
+        said += verdicts.controls(found, frames["comparisons"], benchmark, ("other",))
+    for pool in experiment.get("pools", {}):
+        words = verdicts.sentence(found, frames["comparisons"], pool)
+        said.append(f"All of {found.judged[pool]} together. {words}")
+    return said
+
+
+def _accuracy(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
+    """What the lowest rank reaches on a benchmark, between base and derivative."""
+    experiment = found.experiment
+    lowest = ranks_of(found)[0]
+    base, derivative = experiment["base"], experiment["derivative"]
+    below = measure(found, benchmark, base, "mean", "exact", 1)["value"]
+    above = measure(found, benchmark, derivative, "mean", "exact", 1)["value"]
+    to_derivative = verdicts.against(comparisons, benchmark, derivative, ("mean", 1))
+    reached, gains = [], []
+    for name, variant in found.lowrank.items():
+        if variant["rank"] == lowest:
+            value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
+            how = {"copy": "copied", "keep": "kept"}[variant["other"]]
+            reached.append(f"{fraction(value)} with {'them' if reached else others(found)} {how}")
+            share = verdicts.gain_kept(to_derivative.loc[name])
+            under = f" ({share['under']})" if share["under"] else ""
+            gains.append(share["text"] + under)
+    label = experiment["benchmarks"][benchmark].get("label", benchmark)
+    said = (
+        f"With rank {lowest} alone mean accuracy on {label} is"
+        f" {listed(reached)};"
+        f" training took {found.label(base)} at {fraction(below)} to {found.label(derivative)} at"
+        f" {fraction(above)}"
+    )
+    # A share of a gain that is not shown would be a number about noise.
+    return said + ("." if DASH in gains else f"; {listed(gains)} of that gain.")
+
+
+def _why_this_margin(found: Evidence) -> str:
+    """Where the margin comes from."""
+    if found.experiment["margin"] != MARGIN:
+        return "The margin is the configuration's, to be set before anything is sampled."
+    return (
+        "The margin is the one that the configuration has had since the first version, before any"
+        " report was made: one and a half problems of 30, and a third of the 14 points that the"
+        " training the post is about is said to have gained on AIME 2024."
+    )
+
+
+def uncertainty(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
+    """What these numbers can and cannot tell, with the sizes that decide it."""
+    experiment = found.experiment
+    samples = experiment["samples"]
+    margin = f"{experiment['margin'] * 100:g} points"
+    said = [
+        f"The problem is the unit here: {samples} completions of one problem are not {samples}"
+        " witnesses. So models are compared problem by problem, on the difference of their exact"
+        " figures. The interval under a difference is for problems like these (95%, each alone);"
+        ' the one "on these problems" is for the same problems and other completions. p is'
+        " against no difference, and p of equivalence against one of the margin or more; both are"
+        ' adjusted (Holm) for all comparisons with the same model in the same measure. "Shown to'
+        ' lie within" are the bounds behind the second: they allow for what problems that are not'
+        ' here may hide. "Visible" is the smallest true difference that 8 of 10 such experiments'
+        " find; a dash where too few problems differ to know.",
+        f"The answers. Kept: shown to lie within the margin, {margin}, of the derivative. Lost or"
+        " better: shown to differ. Open: neither is shown, which is an answer too. Where training"
+        " itself is not shown to have gained anything, or gained less than the margin, keeping it"
+        f" and losing it look alike: that {verdicts.UNANSWERED}. {_why_this_margin(found)}",
+    ]
+    comparisons = frames["comparisons"]
+    said += [verdicts.reach(found, comparisons, name) for name in found.judged]
+    if "pools" in experiment:
+        said.append(
+            "Benchmarks that are pooled are counted as one of all their problems. Which benchmarks"
+            " and how many problems of each is taken as given: only the spread between problems of"
+            " the same benchmark counts."
+        )
+    said.append(
+        f"The small {PLUS_MINUS} under the post's protocol is the spread over"
+        f" {experiment['repeats']} re-draws from one and the same pool. It is Monte-Carlo noise of"
+        " the way of counting, which the exact columns do not have; it says nothing about other"
+        " completions or other problems and is not a confidence interval."
+    )
+    return said

@@ -1,0 +1,1 @@
+"""Completions: prompts, the store of what was made, vLLM for what is missing."""

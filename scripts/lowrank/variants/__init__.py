@@ -1,0 +1,1 @@
+"""Adapters of a rank, and checkpoints made of a base and an adapter."""

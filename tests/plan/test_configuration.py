@@ -1,0 +1,275 @@
+"""Every mistake in the configuration is one line that names the key, before anything runs."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lowrank.errors import InputError
+from lowrank.plan.configuration import load
+from lowrank.plan.experiment import flags, folder_flag
+
+ROOT = Path(__file__).parents[2]
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((ROOT / f"experiments/{name}.yaml").read_text())
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A root with the real schemas and no experiment yet."""
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "workflow/schemas").symlink_to(ROOT / "workflow/schemas")
+    (tmp_path / "config.yaml").symlink_to(ROOT / "config.yaml")
+    (tmp_path / "experiments").mkdir()
+    return tmp_path
+
+
+def test_the_post_is_planned_as_published():
+    post = load(CONFIG | {"experiment": "deepscaler"}, ROOT)
+    assert {(v.rank, v.other) for v in post.variants.values() if v.kind == "lowrank"} == {
+        (rank, other) for rank in (16, 64, 256) for other in ("copy", "keep")
+    }
+    assert {(v.dtype, v.serving) for v in post.variants.values()} == {("bfloat16", "merged")}
+    assert [name for name, v in post.variants.items() if v.kind != "lowrank"] == ["r0-copy"]
+    assert post.subject["references"] == ["distill", "deepscaler"]
+    assert (post.base, post.derivative) == ("distill", "deepscaler")
+    assert post.parts == ["1-of-1"]
+    assert post.gpus == 1
+
+
+def test_values_on_the_command_line_are_what_they_look_like():
+    assert load(CONFIG | {"ranks": ["8", "16"]}, ROOT).config["ranks"] == [8, 16]
+    assert load(CONFIG | {"details": "false"}, ROOT).config["details"] is False
+
+
+def test_keys_left_open_are_answered_as_the_workflow_ships_them():
+    assert load({"experiment": "mini", "ranks": [3]}, ROOT).config == CONFIG | {"ranks": [3]}
+
+
+def test_an_experiment_is_resolved_once():
+    """Planning asks for every name again for every job; making them anew each time is quadratic."""
+    mini = load(CONFIG, ROOT)
+    assert mini.variants is mini.variants
+    assert mini.adapters is mini.adapters
+    assert mini.sampled is mini.sampled
+    assert mini.parts is mini.parts
+
+
+def test_what_another_workflow_asks_is_named_after_its_module():
+    with pytest.raises(InputError, match=r"^config of module deep: maj_k has 65, more than"):
+        load({"maj_k": [65]}, ROOT, module="deep")
+
+
+def test_forms_and_controls_are_named_by_what_they_are():
+    asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
+    forms = load(CONFIG | asked | {"serve_dtype": ["bfloat16", "float32"]}, ROOT)
+    assert list(forms.variants) == [
+        "r3-copy", "r3-copy-float32", "r3-copy-adapter", "r3-copy-float32-adapter",
+        "r0-copy", "r0-copy-float32",
+    ]  # fmt: skip
+    every = load(CONFIG | asked | {"controls": ["other", "biases", "random", "bottom"]}, ROOT)
+    assert list(every.variants)[2:] == [
+        "r0-copy", "r0-keep", "random-r3-copy", "random-r3-copy-adapter", "bottom-r3-copy",
+        "bottom-r3-copy-adapter",
+    ]  # fmt: skip
+    # The names of those that there were stay, so nothing of theirs is made again.
+    assert set(load(CONFIG | asked, ROOT).variants) <= set(every.variants)
+
+
+def test_a_variant_is_built_and_served_as_it_is_named():
+    asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
+    asked |= {"serve_dtype": ["float32"], "controls": ["other", "random", "rescaled"]}
+    mini = load(CONFIG | asked | {"seed": 7, "details": False}, ROOT)
+    adapters = "results/mini/adapters/rl"
+    assert mini.adapter("r3-copy-float32") == [f"{adapters}/r3/adapter.json"]
+    assert mini.beside("r3-copy-float32") == []
+    assert "--carrier" not in mini.variant_flags("r3-copy-float32")
+    assert "--dtype=float32" in mini.sampling_flags("r3-copy-float32")
+    # vLLM serves no rank 3: the adapter is filled up, and kept apart from the carrier.
+    assert mini.beside("r3-copy-float32-adapter") == [f"{adapters}/r3-padded/adapter.json"]
+    assert mini.adapter_flags("r3-padded") == "--pad-rank --rank=3"
+    assert "--carrier" in mini.variant_flags("r3-copy-float32-adapter")
+    assert folder_flag("adapter", mini.beside("r3-copy-float32-adapter")) == (
+        f"--adapter {adapters}/r3-padded"
+    )
+    assert mini.adapter("r0-copy-float32") == []
+    assert folder_flag("adapter", mini.adapter("r0-copy-float32")) == ""
+    assert mini.adapter_flags("random-r3") == "--directions=random --rank=3 --seed=7"
+    assert mini.adapter_flags("rescaled-r3") == "--rank=3 --rescale"
+    # The models themselves are served in the experiment's own dtype.
+    assert "--dtype=bfloat16" in mini.sampling_flags("rl")
+    assert mini.statistics_flags == ""
+
+
+def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served():
+    mini, post = (load(CONFIG | {"experiment": name}, ROOT) for name in ("mini", "deepscaler"))
+    for model in mini.sampled:
+        assert "--compute-dtype=float32 " in mini.sampling_flags(model)
+        assert "--dtype=bfloat16 " in mini.sampling_flags(model)
+    for model in post.sampled:
+        assert "--compute-dtype=bfloat16 " in post.sampling_flags(model)
+
+
+def test_speed_is_asked_of_the_engine_and_is_no_setting_of_a_completion():
+    mini = load(CONFIG, ROOT)
+    assert mini.engine_flags == "--max-num-seqs=512"
+    assert "num-seqs" not in mini.sampling_flags("rl")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rank": [4]}, "config.yaml: unknown key rank; known are experiment, ranks"),
+        ({"ranks": [0]}, "config.yaml: ranks[0]: is 0, must be at least 1"),
+        ({"ranks": [16, 4097]}, "config.yaml: ranks[1]: is 4097, must be at most 4096"),
+        ({"ranks": []}, "config.yaml: ranks: is empty"),
+        ({"other": []}, "config.yaml: other: is empty"),
+        ({"ranks": [16, 16]}, "config.yaml: ranks: [16, 16] names a value twice"),
+        ({"ranks": 16}, "config.yaml: ranks: is 16, must be of type array"),
+        (
+            {"serve_dtype": ["int8"]},
+            'config.yaml: serve_dtype[0]: is "int8", must be one of bfloat',
+        ),
+        ({"serve_as": ["adapter"], "ranks": [16, 600]}, "config.yaml: ranks has 600, but vLLM"),
+        ({"controls": ["top"]}, 'config.yaml: controls[0]: is "top", must be one of other, biases'),
+        ({"seed": 1e3}, "config.yaml: seed: is 1000.0, must be of type integer"),
+        ({"seed": True}, "config.yaml: seed: is true, must be of type integer"),
+        ({"margin": math.nan}, "config.yaml: margin: is NaN, must be of type number"),
+        ({"margin": math.inf}, "config.yaml: margin: is Infinity, must be of type number"),
+        ({"details": "yes"}, 'config.yaml: details: is "yes", must be of type boolean'),
+        ({"other": ["move"]}, 'config.yaml: other[0]: is "move", must be one of copy, keep'),
+        ({"maj_k": [8, 65]}, "config.yaml: maj_k has 65, more than samples: 64"),
+        (
+            {"resample": "sometimes"},
+            'config.yaml: resample: is "sometimes", must be one of ask, alw',
+        ),
+        ({"experiment": "a/b"}, 'config.yaml: experiment: is "a/b", must be a name of letters'),
+        ({"experiment": "absent"}, "there is no experiments/absent.yaml; there are: deepscaler"),
+    ],
+)
+def test_a_wrong_question_is_refused_by_name(change, said):
+    with pytest.raises(InputError) as error:
+        load(CONFIG | change, ROOT)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("models.rl.revision", "main", "models.rl.revision is 'main'; a 40-digit commit"),
+        ("models.rl.repo", None, "models.rl has no source; give path, or repo and revision"),
+        ("models.rl.path", "there", "models.rl has both path and repo"),
+        ("models.a/b", {"label": "x", "path": "y"}, "must be a name of letters"),
+        ("deltas.rl.base", "absent", "deltas.rl.base is 'absent', which is none of models: "),
+        ("delta", "absent", "delta is 'absent', which is none of deltas: sft, rl"),
+        ("references", ["rl"], "references lacks 'sft'"),
+        ("references", [], "references: is empty"),
+        ("tokenizer", "absent", "tokenizer is 'absent', which is none of models"),
+        ("benchmarks", {}, "benchmarks: is empty"),
+        ("benchmarks.b.file", None, "benchmarks.b has no file"),
+        ("sampling.user", "Solve it.", 'sampling.user: is "Solve it.", must contain {problem}'),
+        ("sampling.top_p", 0, "sampling.top_p: is 0, must be more than 0"),
+        ("sampling.beam", 4, "sampling: unknown key beam"),
+        (
+            "sampling.compute_dtype",
+            "float16",
+            "sampling.compute_dtype is float16, but a model is served as bfloat16",
+        ),
+        ("sampling.parts", 65, "sampling.parts is 65, more than samples: 64 (config.yaml)"),
+        ("sampling.max_tokens", 80.0, "sampling.max_tokens: is 80.0, must be of type integer"),
+        ("sampling.temperature", 0.001, "sampling.temperature is 0.001; the engine would take"),
+        ("sampling.temperature", 3, "sampling.temperature: is 3, must be at most 2"),
+        ("title", None, "missing key title"),
+        ("factoring.device", "tpu", 'factoring.device: is "tpu", must be one of cpu, cuda'),
+        ("factoring.threads", 0, "factoring.threads: is 0, must be at least 1"),
+        ("pools", {"b": {"label": "x", "benchmarks": ["b", "mini30"]}}, "has a benchmark's name"),
+        ("pools", {"p": {"label": "x", "benchmarks": ["b", "c"]}}, "has 'c', which is none of"),
+        ("pools", {"p": {"label": "x", "benchmarks": ["b"]}}, "pools.p.benchmarks: "),
+        ("models.r16-copy", {"label": "x", "path": "y"}, "models.r16-copy has a variant's name"),
+    ],
+)
+def test_a_wrong_subject_is_refused_by_name(root, path, value, said):
+    subject = read("mini")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    subject["models"]["rl"] = {"label": "rl", "repo": "owner/name", "revision": commit}
+    subject["benchmarks"]["b"] = {
+        "label": "b", "repo": "owner/b", "revision": commit, "file": "b.jsonl",
+        "answer_type": "integer",
+    }  # fmt: skip
+    *above, last = path.split(".") if "/" not in path else path.split(".", 1)
+    place = subject
+    for key in above:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject, sort_keys=False))
+    with pytest.raises(InputError) as error:
+        load(CONFIG | {"experiment": "mine"}, root)
+    assert str(error.value).startswith("experiments/mine.yaml")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("\ndelta: rl\n", "\ndelta: rl\ndelta: sft\n", "delta occurs twice, in lines 20 and 21"),
+        ("  rl: {base: sft, derivative: rl}\n",
+         "  rl: {base: sft, derivative: rl}\n  rl: {base: pretrained, derivative: rl}\n",
+         "rl occurs twice"),
+        ("  pretrained:\n", "  no:\n", "no in line 4 is read as False; a name is meant: put it in"),
+        ("  pretrained:\n", "  2024-12-01:\n", "2024-12-01 in line 4 is read as datetime.date"),
+        ("  pretrained:\n", "  1.5:\n", "1.5 in line 4 is read as 1.5; a name is meant: put it in"),
+    ],
+)  # fmt: skip
+def test_keys_that_yaml_reads_otherwise_are_refused(root, old, new, said):
+    text = (ROOT / "experiments/mini.yaml").read_text()
+    assert text.count(old) == 1
+    (root / "experiments/mine.yaml").write_text(text.replace(old, new))
+    with pytest.raises(InputError) as error:
+        load(CONFIG | {"experiment": "mine"}, root)
+    assert str(error.value).startswith("experiments/mine.yaml: ")
+    assert said in str(error.value)
+
+
+def test_the_order_of_keys_changes_no_flag(root):
+    subject = read("mini")
+    for group in ("sampling", "grading"):
+        subject[group] = dict(reversed(subject[group].items()))
+    (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject, sort_keys=False))
+    mini, mine = load(CONFIG, ROOT), load(CONFIG | {"experiment": "mine"}, root)
+    for model in mini.sampled:
+        assert mini.sampling_flags(model) == mine.sampling_flags(model)
+    assert mini.grading_flags("mini30") == mine.grading_flags("mini30")
+
+
+def test_a_file_that_is_no_yaml_is_named(root):
+    (root / "experiments/mine.yaml").write_text("models: [")
+    with pytest.raises(InputError, match=r"experiments/mine\.yaml: not valid YAML"):
+        load(CONFIG | {"experiment": "mine"}, root)
+
+
+def test_flags_survive_a_shell():
+    import shlex
+
+    text = "it's \\boxed{} $HOME\n--first"
+    said = flags({"max_tokens": 5, "user": text, "nothing": None, "leave_out": ["a", "b c"]})
+    assert shlex.split(said) == ["--leave-out", "a", "b c", "--max-tokens=5", f"--user={text}"]
+
+
+def test_newer_benchmarks_leave_the_posts_experiment_as_it_is():
+    """Models, sampling and older benchmarks are alike, so the store's completions serve both."""
+    post, newer = (load(CONFIG | {"experiment": f"deepscaler{x}"}, ROOT) for x in ("", "-2026"))
+    assert list(newer.benchmarks) == [*post.benchmarks, "aime2026", "hmmt2026"]
+    for key in ("models", "deltas", "sampling", "tokenizer", "grading"):
+        assert newer.subject[key] == post.subject[key]
+    assert all(newer.benchmarks[name] == source for name, source in post.benchmarks.items())
+    assert "--problems=30" in newer.source_flags("benchmarks", "aime2026")
+    assert "--answer-type=any" in newer.grading_flags("hmmt2026")

@@ -1,0 +1,101 @@
+"""A page is never drawn of samples that were made otherwise than it says, or not all alike."""
+
+import json
+
+import pytest
+from report_case import EXPERIMENT, results_of
+
+from lowrank.errors import InputError
+from lowrank.report import consistency
+from lowrank.report.evidence import gather
+from lowrank.report.page import build
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Results that agree; returns their folder."""
+    results_of(tmp_path)
+    return tmp_path
+
+
+def check(results, **changes):
+    consistency.check(gather(EXPERIMENT | changes, results))
+
+
+def edit(results, model, group, key, value, part="1-of-2"):
+    path = results / f"samples/sums/{model}/{part}.json"
+    record = json.loads(path.read_text())
+    record[group][key] = value
+    path.write_text(json.dumps(record))
+
+
+def test_results_that_agree_are_accepted(case):
+    check(case)
+
+
+def test_no_page_is_drawn_of_others(case):
+    asked = case / "asked.json"
+    asked.write_text(json.dumps(EXPERIMENT | {"seed": 3}))
+    with pytest.raises(InputError, match=r"sampling\.seed is 0, the configuration says 3"):
+        build(asked, case, case / "report")
+    assert not (case / "report/report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", 1.0),
+        ("top_p", 0.9),
+        ("max_tokens", 49),
+        ("max_model_len", 91),
+        ("system", "Reason."),
+        ("user", "{problem}!"),
+        ("think_prefix", ""),
+        ("device", "cuda"),
+        ("compute_dtype", None),
+    ],
+)
+def test_another_configuration_than_the_samples_is_refused(case, key, value):
+    named = rf"samples/sums/mid/1-of-2\.json: \w+\.{key} is "
+    with pytest.raises(InputError, match=named) as error:
+        check(case, sampling=EXPERIMENT["sampling"] | {key: value})
+    assert "--forcerun sample" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "said"),
+    [
+        ("sampling", "temperature", 0.7, r"temperature is 0\.7, the configuration says 0\.6"),
+        ("engine", "dtype", "float32", "dtype is 'float32', the configuration says 'bfloat16'"),
+        ("model", "sha256", "b" * 64, "sha256 is 'bbb.*, the model's manifest says"),
+        ("part", "samples", 4, "samples is 4, the configuration says 8"),
+        ("engine", "versions", {"vllm": "1"}, r"engine\.versions differs.*mid.*vllm: 1 and 0"),
+        ("prompt", "tokenizer_sha256", "a" * 64, r"prompt\.tokenizer_sha256 differs from that in"),
+        ("prompt", "end_tokens", [2, 3], r"prompt\.end_tokens differs from that in"),
+        ("prompt", "ids_sha256", {"p0": "b"}, r"prompts of sums differs from that in .*p0: b and"),
+    ],
+)
+def test_one_table_made_otherwise_is_named(case, group, key, value, said):
+    edit(case, "r8-copy", group, key, value, part="2-of-2")
+    with pytest.raises(InputError, match=rf"samples/sums/r8-copy/2-of-2\.json: .*{said}"):
+        check(case)
+
+
+def test_versions_may_differ_where_that_was_asked_for(case):
+    edit(case, "r8-copy", "engine", "versions", {"vllm": "1"})
+    check(case, resample="never")
+
+
+def test_metrics_of_other_votes_or_another_pool_are_refused(case):
+    with pytest.raises(InputError, match=r"metrics/sums/mid\.csv: has pass@k for k of \[2, 4\]"):
+        check(case, maj_k=[2, 3])
+    path = case / "metrics/sums/new.csv"
+    path.write_text(path.read_text().replace(",8\n", ",4\n"))
+    with pytest.raises(InputError, match=r"metrics/sums/new\.csv: n_samples is \[4\]"):
+        check(case)
+
+
+def test_many_differences_are_counted_not_listed(case):
+    with pytest.raises(InputError, match="and 7 more"):
+        check(case, seed=1)
