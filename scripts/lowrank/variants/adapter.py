@@ -6,7 +6,7 @@ U_r S_r V_r; each factor takes sqrt(S_r): lora_B = U_r sqrt(S_r), lora_A = sqrt(
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,60 @@ def random_factors(
     return (right * root).T, left * root
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What an adapter takes of one matrix's delta."""
+
+    shape: tuple[int, int]  # the matrix, as stored
+    rank: int  # the rank asked for, or the shorter side where that is less
+    rows: slice  # which of the delta's directions, strongest first
+    energy_kept: float  # share of ||D||_F^2
+    scale: float  # of the product of the factors: 1, or what gives it D's norm
+    base: str | None  # content digest of the base's weight (delta.factor.content_digest)
+
+
+def cut(
+    delta: Path, name: str, shape: Sequence[int], rank: int, directions: str, rescale: bool
+) -> Cut:
+    """Decide what an adapter of `rank` takes of a matrix of a delta; see `write_adapter`."""
+    effective = min(rank, *shape)
+    energy = read_sigma(delta, name) ** 2
+    first = len(energy) - effective if directions == "bottom" else 0
+    rows = slice(first, first + effective)
+    total, kept = float(energy.sum()), float(energy[rows].sum())
+    return Cut(
+        shape=(shape[0], shape[1]),
+        rank=effective,
+        rows=rows,
+        energy_kept=kept / total if total else 0.0,
+        scale=math.sqrt(total / kept) if rescale and kept else 1.0,
+        base=read_header(basis_file(delta, name))[1].get("base"),
+    )
+
+
+def cut_factors(
+    delta: Path,
+    base: Checkpoint,
+    derivative: Checkpoint,
+    name: str,
+    taken: Cut,
+    random_seed: int | None = None,
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """lora_A [rank, in], lora_B [out, rank] of one matrix; in random directions with a seed."""
+    if random_seed is None:
+        rows = read_directions(delta, name, taken.rows.start, taken.rows.stop)
+        A, B = split(checked_difference(delta, base, derivative, name), rows)
+    else:
+        import torch
+
+        sigma = torch.from_numpy(read_sigma(delta, name)[taken.rows])
+        A, B = random_factors(name, taken.shape, sigma, random_seed)
+    if input_first(base.config):  # PEFT's factors are of [out, in], whatever the weight is
+        A, B = B.T, A.T
+    root = math.sqrt(taken.scale)
+    return A * root, B * root
+
+
 def write_adapter(
     delta_folder: str | Path,
     base_folder: str | Path,
@@ -110,61 +164,38 @@ def write_adapter(
     base, derivative = open_pair(base_folder, derivative_folder)
     check_origin(delta, "base", base, delta_folder)
     check_origin(delta, "derivative", derivative, delta_folder)
-    matrices: dict[str, dict[str, Any]] = delta["matrices"]
-    full = max(min(matrix["shape"]) for matrix in matrices.values())
-    stored_rank = min(rank, full)
+    shapes = {name: matrix["shape"] for name, matrix in delta["matrices"].items()}
+    cuts = {
+        name: cut(delta_folder, name, shape, rank, directions, rescale)
+        for name, shape in shapes.items()
+    }
+    stored_rank = min(rank, max(min(shape) for shape in shapes.values()))
     if pad_rank:
         stored_rank = served_rank(stored_rank)
 
-    tensors, record = {}, {}
-    turned = input_first(base.config)  # PEFT's factors are of [out, in] all the same
-    for name, matrix in matrices.items():
-        rows, columns = reversed(matrix["shape"]) if turned else matrix["shape"]
-        key = PREFIX + paths_in_memory(base.config, name)[0]
-        tensors[f"{key}.lora_A.weight"] = ("F32", (stored_rank, columns))
-        tensors[f"{key}.lora_B.weight"] = ("F32", (rows, stored_rank))
-        effective = min(rank, rows, columns)
-        energy = read_sigma(delta_folder, name) ** 2
-        chosen = chosen_rows(directions, effective, len(energy))
-        total, kept = float(energy.sum()), float(energy[chosen].sum())
-        record[name] = {
-            "rank": effective,
-            "capped": effective < rank,
-            "energy_kept": kept / total if total else 0.0,
-            "scale": math.sqrt(total / kept) if rescale and kept else 1.0,
-            "base": read_header(basis_file(delta_folder, name))[1].get("base"),
-        }
-
-    def pieces() -> Iterator["torch.Tensor"]:
-        for name, matrix in matrices.items():
-            effective, scale = record[name]["rank"], record[name]["scale"]
-            chosen = chosen_rows(directions, effective, min(matrix["shape"]))
-            if directions == "random":
-                sigma = torch.from_numpy(read_sigma(delta_folder, name)[chosen])
-                A, B = random_factors(name, matrix["shape"], sigma, seed)
-            else:
-                rows = read_directions(delta_folder, name, chosen.start, chosen.stop)
-                A, B = split(checked_difference(delta_folder, base, derivative, name), rows)
-            A, B = (B.T, A.T) if turned else (A, B)
-            root = math.sqrt(scale)
-            spare = stored_rank - effective
-            yield torch.nn.functional.pad(A * root, (0, 0, 0, spare))
-            yield torch.nn.functional.pad(B * root, (0, spare))
-
-    size = sum(4 * math.prod(shape) for _, shape in tensors.values())
-    check_space(output, size)
+    tensors = factor_tensors(base, shapes, stored_rank)
+    check_space(output, sum(4 * math.prod(shape) for _, shape in tensors.values()))
     claim(output, inputs, (WEIGHTS_FILE, CONFIG_FILE, RECORD_FILE))
     for left in output.glob(f".{Path(WEIGHTS_FILE).stem}.*.tmp*"):  # by a killed run
         left.unlink()
-    size, weights_hash = write_tensors(output / WEIGHTS_FILE, tensors, pieces(), {"format": "pt"})
-    write_json(output / CONFIG_FILE, _peft_config(base, list(matrices), stored_rank))
+    random_seed = seed if directions == "random" else None
+
+    def factors() -> Iterator["torch.Tensor"]:
+        for name, taken in cuts.items():
+            A, B = cut_factors(delta_folder, base, derivative, name, taken, random_seed)
+            spare = stored_rank - taken.rank
+            yield torch.nn.functional.pad(A, (0, 0, 0, spare))
+            yield torch.nn.functional.pad(B, (0, spare))
+
+    size, weights_hash = write_tensors(output / WEIGHTS_FILE, tensors, factors(), {"format": "pt"})
+    write_json(output / CONFIG_FILE, _peft_config(base, list(cuts), stored_rank))
     write_json(
         output / RECORD_FILE,
         {
             "rank": rank,
             "stored_rank": stored_rank,
             "directions": directions,
-            "seed": seed if directions == "random" else None,
+            "seed": random_seed,
             "rescaled": rescale,
             "delta": {
                 "manifest": sha256(delta_folder / MANIFEST),
@@ -172,14 +203,31 @@ def write_adapter(
                 "derivative": delta["derivative"],
             },
             "weights": {"size": size, "sha256": weights_hash},
-            "matrices": record,
+            "matrices": {
+                name: {
+                    "rank": taken.rank,
+                    "capped": taken.rank < rank,
+                    "energy_kept": taken.energy_kept,
+                    "scale": taken.scale,
+                    "base": taken.base,
+                }
+                for name, taken in cuts.items()
+            },
         },
     )
 
 
-def chosen_rows(directions: str, rank: int, count: int) -> slice:
-    """Which of `count` directions, strongest first, an adapter is made of."""
-    return slice(count - rank, count) if directions == "bottom" else slice(0, rank)
+def factor_tensors(
+    base: Checkpoint, shapes: Mapping[str, Sequence[int]], rank: int
+) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Names, dtypes and shapes of an adapter's tensors, as PEFT names them."""
+    tensors = {}
+    for name, shape in shapes.items():
+        rows, columns = reversed(shape) if input_first(base.config) else shape
+        key = PREFIX + paths_in_memory(base.config, name)[0]
+        tensors[f"{key}.lora_A.weight"] = ("F32", (rank, columns))
+        tensors[f"{key}.lora_B.weight"] = ("F32", (rows, rank))
+    return tensors
 
 
 def target_modules(base: Checkpoint, names: list[str]) -> list[str]:
