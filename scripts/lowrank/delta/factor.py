@@ -226,7 +226,6 @@ def factor_pair(
     Raises InputError for checkpoints that cannot be read, do not fit each other, or hold the same
     values in every projection.
     """
-    import pandas
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -249,35 +248,13 @@ def factor_pair(
     _gather(output / BASIS, work)
     undone = [pair for pair in factored if not (work / f"{pair.name}.safetensors").exists()]
     check_space(output, sum(2 * min(pair.base.shape) ** 2 for pair in undone))
-    matrices, taken_over, unchanged = {}, 0, 0
-    progress = Progress(len(factored), "matrices")
     with threadpool_limits(threads):
-        for pair in factored:
-            path = work / f"{pair.name}.safetensors"
-            result = factor_matrix(path, base, derivative, pair, device)
-            changes[pair.name] = result.energy
-            matrices[pair.name] = {
-                "shape": list(pair.base.shape),
-                "file": f"{BASIS}/{path.name}",
-                "size": result.file_size,
-                "sha256": result.file_hash,
-            }
-            unchanged += result.energy == 0
-            if result.taken_over:
-                taken_over += 1
-                progress.take_over()
-            else:
-                progress.step()
-    if taken_over:
-        print(f"{taken_over} matrices finished earlier are taken over", file=sys.stderr)
-    if unchanged:
-        print(f"{unchanged} of {len(factored)} matrices did not change", file=sys.stderr)
+        results = factor_matrices(work, base, derivative, factored, device)
     _forget_others(work, {f"{pair.name}.safetensors" for pair in factored})
     work.rename(output / BASIS)
 
-    ledger = pandas.DataFrame(ledger_rows(base, derivative, pairs, FATES, changes))
-    ledger["layer"] = ledger["layer"].astype("Int64")  # null outside the layers
-    write_table(output / LEDGER, ledger)
+    changes |= {name: result.energy for name, result in results.items()}
+    _write_ledger(output / LEDGER, base, derivative, pairs, changes)
     write_json(
         output / MANIFEST,
         {
@@ -288,9 +265,53 @@ def factor_pair(
             "device": device,
             "threads": threads,
             "versions": versions(),
-            "matrices": matrices,
+            "matrices": {
+                pair.name: {
+                    "shape": list(pair.base.shape),
+                    "file": f"{BASIS}/{pair.name}.safetensors",
+                    "size": results[pair.name].file_size,
+                    "sha256": results[pair.name].file_hash,
+                }
+                for pair in factored
+            },
         },
     )
+
+
+def factor_matrices(
+    work: Path, base: Checkpoint, derivative: Checkpoint, factored: Sequence[Pair], device: str
+) -> dict[str, Factored]:
+    """Factor matrices one after another into the folder `work`; what is done by tensor name."""
+    results: dict[str, Factored] = {}
+    progress = Progress(len(factored), "matrices")
+    for pair in factored:
+        result = factor_matrix(work / f"{pair.name}.safetensors", base, derivative, pair, device)
+        results[pair.name] = result
+        if result.taken_over:
+            progress.take_over()
+        else:
+            progress.step()
+    taken_over = sum(result.taken_over for result in results.values())
+    unchanged = sum(result.energy == 0 for result in results.values())
+    if taken_over:
+        print(f"{taken_over} matrices finished earlier are taken over", file=sys.stderr)
+    if unchanged:
+        print(f"{unchanged} of {len(factored)} matrices did not change", file=sys.stderr)
+    return results
+
+
+def _write_ledger(
+    path: Path,
+    base: Checkpoint,
+    derivative: Checkpoint,
+    pairs: Sequence[Pair],
+    changes: dict[str, float],
+) -> None:
+    import pandas
+
+    ledger = pandas.DataFrame(ledger_rows(base, derivative, pairs, FATES, changes))
+    ledger["layer"] = ledger["layer"].astype("Int64")  # null outside the layers
+    write_table(path, ledger)
 
 
 def _gather(basis: Path, work: Path) -> None:

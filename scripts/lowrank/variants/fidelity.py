@@ -13,43 +13,43 @@ class Fidelity:
     """Sums over a tensor's entries, from which its fidelity follows; sums of tensors add up."""
 
     entries: int = 0
-    meant_entries: int = 0  # entries that the delta was meant to change
-    unchanged: int = 0  # of those: left at the base's value by the cast
-    meant: float = 0.0  # squared norms: of the meant delta
-    served: float = 0.0  # of what is served minus the base
-    error: float = 0.0  # of the difference of the two
-    dot: float = 0.0  # their inner product
+    to_change: int = 0  # entries whose change is not zero
+    left_at_base: int = 0  # of those: the cast left them at the base's value
+    change: float = 0.0  # squared norm of the change meant
+    served_change: float = 0.0  # squared norm of what is served minus the base
+    error: float = 0.0  # squared norm of the difference of the two
+    dot: float = 0.0  # inner product of the two
 
     def add(
         self,
         base: "torch.Tensor",
-        meant: "torch.Tensor",
+        change: "torch.Tensor",
         served: "torch.Tensor",
-        untouched: "torch.Tensor",
+        base_served: "torch.Tensor",
     ) -> None:
         """Count float32 tensors of one shape.
 
-        base: the base's value; meant: the delta meant for it; served: the value in use in the
-        end; untouched: what would be in use had there been no delta (the base, cast alike).
+        base: the base's values; change: what is to be added to them; served: the values in use in
+        the end; base_served: what would be in use without a change (the base, cast alike).
         """
         import torch
 
         self.entries += base.numel()
-        nonzero = int(torch.count_nonzero(meant))
-        self.meant_entries += nonzero
-        # Where no delta was meant, the two are equal: those are not counted.
-        equal = int(torch.count_nonzero(served == untouched))
-        self.unchanged += equal - (meant.numel() - nonzero)
+        to_change = int(torch.count_nonzero(change))
+        self.to_change += to_change
+        # Where the change is zero, the two are equal: those are not counted.
+        equal = int(torch.count_nonzero(served == base_served))
+        self.left_at_base += equal - (change.numel() - to_change)
 
         # Scaled so that squares of tiny deltas stay clear of float32's smallest numbers.
         scale = 2.0**20
-        meant = meant.reshape(-1) * scale
-        delta = (served - base).reshape(-1) * scale
-        error = delta - meant
+        change = change.reshape(-1) * scale
+        served_change = (served - base).reshape(-1) * scale
+        error = served_change - change
         for name, x, y in (
-            ("meant", meant, meant),
-            ("served", delta, delta),
-            ("dot", delta, meant),
+            ("change", change, change),
+            ("served_change", served_change, served_change),
+            ("dot", served_change, change),
             ("error", error, error),
         ):
             setattr(self, name, getattr(self, name) + float(x @ y) / scale**2)
@@ -59,13 +59,13 @@ class Fidelity:
         return Fidelity(**{key: mine[key] + theirs[key] for key in mine})
 
     def report(self) -> dict[str, float | int | None]:
-        """As fidelity.json has it; ratios are null where no delta was meant."""
-        norms = math.sqrt(self.meant * self.served)
+        """As fidelity.json has it; ratios are null where no change was meant."""
+        norms = math.sqrt(self.change * self.served_change)
         return {
             "entries": self.entries,
-            "meant_norm": math.sqrt(self.meant),
+            "meant_norm": math.sqrt(self.change),
             "error_norm": math.sqrt(self.error),
-            "relative_error": math.sqrt(self.error / self.meant) if self.meant else None,
-            "left_at_base": self.unchanged / self.meant_entries if self.meant_entries else None,
+            "relative_error": math.sqrt(self.error / self.change) if self.change else None,
+            "left_at_base": self.left_at_base / self.to_change if self.to_change else None,
             "cosine": self.dot / norms if norms else None,
         }

@@ -8,13 +8,13 @@ hand and written to fidelity.json.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowrank.claims import check_output, clear
 from lowrank.delta.factor import check_content, content_digest
-from lowrank.delta.pairing import LEFT_OUT, Pair, pair_tensors
+from lowrank.delta.pairing import Pair, pair_tensors
 from lowrank.errors import InputError
 from lowrank.files import plain_json, read_json, sha256, whole_file, write_json
 from lowrank.models.architecture import merged_only, text_config
@@ -22,9 +22,7 @@ from lowrank.models.checkpoint import Checkpoint, open_pair
 from lowrank.models.manifest import claim_checkpoint, read_manifest, weight_hashes, write_manifest
 from lowrank.models.safetensors_file import (
     DTYPE_BYTES,
-    SAFETENSORS_NAMES,
     TORCH_NAMES,
-    TensorEntry,
     read_bytes,
     row_chunks,
     write_tensors,
@@ -33,6 +31,7 @@ from lowrank.plan.checkpoint_files import SINGLE, TOKENIZER_FILES, plain_file
 from lowrank.progress import Progress
 from lowrank.variants.adapter import Adapter, open_adapter
 from lowrank.variants.fidelity import Fidelity
+from lowrank.variants.recipe import Fate, Recipe, Stored, fate, plan
 
 if TYPE_CHECKING:
     import torch
@@ -47,135 +46,92 @@ STRUCTURE = (
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a variant is made of."""
+class Rows:
+    """Some rows of a tensor in float32: what is stored, and what its fidelity is counted from.
 
-    base: Checkpoint
-    derivative: Checkpoint
-    adapter: Adapter | None
-    copy_others: bool
-    copy_biases: bool
-    dtype: str  # torch's name of what is stored
-    carrier: bool  # the adapter is served beside the checkpoint, not merged into it
-
-    @property
-    def tied(self) -> bool:
-        """Whether the stored head is the embedding: only if that holds for all that is stored."""
-        return self.base.tied and (self.derivative.tied or not self.copy_others)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor of the variant: where it comes from, and what became of it."""
-
-    pair: Pair
-    fate: str  # factored | copied | kept | left out by configuration
-    shape: tuple[int, ...]
-    dtype: str  # as safetensors writes it
-    fidelity: Fidelity = field(default_factory=Fidelity)
-
-
-def fate(recipe: Recipe, pair: Pair) -> str:
-    """What becomes of a tensor: factored | copied | kept | left out by configuration."""
-    if pair.left_out:
-        return LEFT_OUT
-    if pair.role == "projection":
-        return "factored" if recipe.adapter else "kept"
-    copied = recipe.copy_biases if pair.role == "bias" else recipe.copy_others
-    return "copied" if copied else "kept"
-
-
-def stored_dtype(recipe: Recipe, name: str, source: TensorEntry) -> str:
-    """The dtype a tensor is stored in, as safetensors writes it; source: what it is made of.
-
-    The recipe's, but for what is no weight (integers stay as they are) and for what one of the two
-    models stores wider than the rest of it: that stays float32, as in the model it comes from.
+    base, change: of the rows that the base has too, the base's value and the change meant for it.
+    beside: what an unmerged adapter adds to the stored rows; None without one.
     """
-    if source.dtype not in TORCH_NAMES:
-        return source.dtype
-    wide = recipe.base.is_wide(name) or recipe.derivative.is_wide(name)
-    return "F32" if wide else SAFETENSORS_NAMES[recipe.dtype]
+
+    value: "torch.Tensor"
+    base: "torch.Tensor"
+    change: "torch.Tensor"
+    beside: "torch.Tensor | None" = None
 
 
-def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
-    """The tensors of a variant, sorted by name. InputError if they would not fit together."""
-    stored = []
-    for pair in pairs:
-        decided = fate(recipe, pair)
-        source = pair.derivative if decided == "copied" else pair.base
-        if source is None or (pair.name == recipe.base.head and recipe.tied):
-            continue
-        stored.append(Stored(pair, decided, source.shape, stored_dtype(recipe, pair.name, source)))
-    shapes = {item.pair.name: item.shape for item in stored}
-    head, embedding = recipe.base.head, recipe.base.embedding
-    models = (recipe.base, recipe.derivative)
-    both = [(model.find(head).shape, model.find(embedding).shape) for model in models]
-    if head in shapes and (shapes[head], shapes[embedding]) not in both:
-        raise InputError(
-            f"{head} would be {list(shapes[head])} and {embedding} {list(shapes[embedding])}; "
-            "leave out both or none"
-        )
-    if recipe.adapter:
-        wanted = {item.pair.name for item in stored if item.fate == "factored"}
-        given = set(recipe.adapter.factors)
-        if wanted != given:
-            name = sorted(wanted ^ given)[0]
-            raise InputError(
-                f"{recipe.adapter.folder}: tensor {name} is "
-                + ("missing in it" if name in wanted else "in it, but left out here")
-                + "; build the adapter with the same leave_out"
-            )
-    return stored
+def rows_of(recipe: Recipe, item: Stored) -> Iterator[Rows]:
+    """A tensor's rows, a chunk at a time, as its fate has them."""
+    read = {Fate.FACTORED: factored_rows, Fate.COPIED: copied_rows}.get(item.fate, kept_rows)
+    yield from read(recipe, item)
 
 
-def pieces(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
+def kept_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
+    """The base's rows as they are."""
+    import torch
+
+    for first, stop in row_chunks(item.shape, CHUNK):
+        base = recipe.base.read(item.pair.name, first, stop)
+        yield Rows(base, base, torch.zeros_like(base))
+
+
+def copied_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
+    """The derivative's rows; those beyond the base's vocabulary have no base to compare with."""
+    name, base = item.pair.name, item.pair.base
+    base_rows = base.shape[0] if base and base.shape else 1
+    for first, stop in row_chunks(item.shape, CHUNK):
+        value = recipe.derivative.read(name, first, stop)
+        common = max(min(stop, base_rows) - first, 0)
+        before = recipe.base.read(name, first, first + common) if common else value[:0]
+        yield Rows(value, before, value[:common] - before)
+
+
+def factored_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
+    """The base's rows with the adapter's change: added to them, or served beside them.
+
+    Raises InputError if the adapter was computed from another content of the base's weight.
+    """
+    import torch
+
+    adapter, name = recipe.adapter, item.pair.name
+    A, B = adapter.read(name)
+    dtype = getattr(torch, recipe.dtype)  # an engine holds the factors in the dtype it serves
+    cast_A, cast_B = A.to(dtype).float(), B.to(dtype).float()
+    known = adapter.bases.get(name)
+    content = content_digest(item.pair.base) if known else None
+    for first, stop in row_chunks(item.shape, CHUNK):
+        base = recipe.base.read(name, first, stop, content)
+        change = B[first:stop] @ A
+        if recipe.unmerged:
+            yield Rows(base, base, change, cast_B[first:stop] @ cast_A)
+        else:
+            yield Rows(base + change, base, change)
+    if known:
+        check_content(adapter.folder, "base", recipe.base, name, known, content.hexdigest())
+
+
+def stored_rows(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
     """The rows of one tensor in the stored dtype, counted in its fidelity as they pass."""
     import torch
 
     if item.dtype not in TORCH_NAMES:  # no weight: its bytes as they are
-        source = item.pair.derivative if item.fate == "copied" else item.pair.base
+        source = item.pair.derivative if item.fate is Fate.COPIED else item.pair.base
         for first, stop in row_chunks(item.shape, CHUNK):
             yield read_bytes(source, first, stop) if item.shape else read_bytes(source)
         return
     dtype = getattr(torch, TORCH_NAMES[item.dtype])
-    name, merged = item.pair.name, item.fate == "factored"
-    if merged:
-        A, B = recipe.adapter.read(name)
-        if recipe.carrier:  # the engine holds the factors in the dtype it serves
-            served = getattr(torch, recipe.dtype)
-            served_A, served_B = A.to(served).float(), B.to(served).float()
-    base_rows = item.pair.base.shape[0] if item.pair.base and item.pair.base.shape else 1
-    known = recipe.adapter.bases.get(name) if merged else None
-    content = content_digest(item.pair.base) if known else None
-    for first, stop in row_chunks(item.shape, CHUNK):
-        if item.fate == "copied":
-            value = recipe.derivative.read(name, first, stop)
-        else:
-            value = recipe.base.read(name, first, stop, content)
-        # Rows beyond the base's vocabulary have no base to be compared with.
-        common = max(min(stop, base_rows) - first, 0)
-        if item.fate == "copied":
-            base = recipe.base.read(name, first, first + common) if common else value[:0]
-            meant = value[:common] - base
-        else:
-            base = value[:common]
-            meant = B[first:stop] @ A if merged else torch.zeros_like(value)
-        if merged and not recipe.carrier:
-            value = value + meant
-        piece = value.to(dtype)
-        final = piece.float()
-        if not (torch.isfinite(final.sum()) or torch.isfinite(final).all()):
+    for rows in rows_of(recipe, item):
+        stored = rows.value.to(dtype)
+        served = stored.float()
+        if not (torch.isfinite(served.sum()) or torch.isfinite(served).all()):
             raise InputError(
-                f"tensor {name}: a value beyond the range of {TORCH_NAMES[item.dtype]}; serve it "
-                "as bfloat16 or float32"
+                f"tensor {item.pair.name}: a value beyond the range of {TORCH_NAMES[item.dtype]};"
+                " serve it as bfloat16 or float32"
             )
-        served, untouched = final[:common], base.to(dtype).float()
-        if merged and recipe.carrier:
-            served = served + served_B[first:stop] @ served_A
-        item.fidelity.add(base, meant, served, untouched)
-        yield piece
-    if known:
-        check_content(recipe.adapter.folder, "base", recipe.base, name, known, content.hexdigest())
+        served = served[: len(rows.base)] if rows.base.ndim else served
+        if rows.beside is not None:
+            served = served + rows.beside
+        item.fidelity.add(rows.base, rows.change, served, rows.base.to(dtype).float())
+        yield stored
 
 
 def write_variant(
@@ -229,10 +185,28 @@ def write_variant(
     for path in tokenizer:
         with whole_file(output / path.name) as temporary:
             temporary.write_bytes(path.read_bytes())
-    kept = {item.pair.name: item for item in stored}
-    report = {
+    write_json(output / "fidelity.json", fidelity_report(recipe, pairs, stored))
+    source = {
+        **origins,
+        "adapter": _hash_of(adapter) if adapter else None,
+        "other": other,
+        "biases": biases,
         "dtype": dtype,
-        "served": "adapter" if carrier else "merged",
+        "served": recipe.served,
+        "leave_out": list(leave_out),
+        "config_differences": differences,
+    }
+    write_manifest(output, source, hashes)
+
+
+def fidelity_report(
+    recipe: Recipe, pairs: Sequence[Pair], stored: Sequence[Stored]
+) -> dict[str, Any]:
+    """What fidelity.json holds: of all tensors together, of each role, and of each tensor."""
+    of_tensor = {item.pair.name: item.fidelity.report() for item in stored}
+    return {
+        "dtype": recipe.dtype,
+        "served": recipe.served,
         "all": sum((item.fidelity for item in stored), Fidelity()).report(),
         "roles": {
             role: sum((i.fidelity for i in stored if i.pair.role == role), Fidelity()).report()
@@ -240,22 +214,10 @@ def write_variant(
         },
         "tensors": {
             pair.name: {"fate": fate(recipe, pair), "role": pair.role}
-            | (kept[pair.name].fidelity.report() if pair.name in kept else {"stored": False})
+            | of_tensor.get(pair.name, {"stored": False})
             for pair in pairs
         },
     }
-    write_json(output / "fidelity.json", report)
-    source = {
-        **origins,
-        "adapter": _hash_of(adapter) if adapter else None,
-        "other": other,
-        "biases": biases,
-        "dtype": dtype,
-        "served": report["served"],
-        "leave_out": list(leave_out),
-        "config_differences": differences,
-    }
-    write_manifest(output, source, hashes)
 
 
 def _write_weights(recipe: Recipe, stored: Sequence[Stored], output: Path) -> dict[str, str]:
@@ -264,7 +226,7 @@ def _write_weights(recipe: Recipe, stored: Sequence[Stored], output: Path) -> di
 
     def stream() -> Iterator["torch.Tensor"]:
         for item in stored:
-            yield from pieces(recipe, item)
+            yield from stored_rows(recipe, item)
             progress.step()
 
     tensors = stored_tensors(stored)
