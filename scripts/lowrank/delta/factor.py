@@ -1,8 +1,8 @@
 """The difference of two checkpoints, factored once for every rank, a matrix at a time.
 
 lowrank.delta.svd says how one matrix D = W_derivative - W_base is factored. Here every matrix
-of a pair is: read, known by its content, factored or taken over from an interrupted run, and
-written down before the next one is read, so that memory follows the largest matrix.
+of a pair is read, identified by its content, factored (or taken over from an interrupted run) and
+written before the next one is read, so that memory follows the largest matrix.
 """
 
 import hashlib
@@ -52,9 +52,9 @@ class Factored:
 
 
 def content_digest(entry: TensorEntry) -> "hashlib._Hash":
-    """A SHA-256 to be fed a tensor's stored bytes: what a weight is known by.
+    """A SHA-256 that has seen a tensor's dtype and shape and waits for its stored bytes.
 
-    It has seen dtype and shape already. Names, files and manifests can stay while weights change.
+    A weight is known by this digest: names, files and manifests can stay while weights change.
     """
     return hashlib.sha256(f"{entry.dtype} {list(entry.shape)}\n".encode())
 

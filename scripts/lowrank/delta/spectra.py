@@ -113,8 +113,8 @@ def rounding_edge(V: "torch.Tensor", dtype: str) -> float:
     the error's standard deviation s is at most eps |v| / sqrt(12). A matrix of independent errors
     has a norm of about max_i sqrt(sum_j s_ij^2) + max_j sqrt(sum_i s_ij^2) (Bandeira & van Handel
     2016, Sharp nonasymptotic bounds on the norm of random matrices with independent entries,
-    theorem 3.1), which is s (sqrt m + sqrt n) where all are alike. A spacing is eps |v| only at a
-    power of two and down to half of it above: what the theorem leaves to chance has room there.
+    theorem 3.1), which is s (sqrt m + sqrt n) where all are alike. The spacing of floating-point
+    numbers is eps |v| at a power of two and less above it, so this bound is on the safe side.
     """
     import torch
 

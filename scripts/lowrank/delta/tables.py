@@ -16,7 +16,7 @@ PLACE = {
     "module": "its name in the layer: q_proj, mlp.experts.3.w1, mlp.experts.down_proj[3]",
 }
 # What each column of a delta's tables says; statistics.json repeats it. Formulas and their sources
-# stand with the functions in lowrank.delta.spectra. D is the weight's change, W the base's weight.
+# are documented in lowrank.delta.spectra. D is the weight's change, W the base's weight.
 # energy_kept_shuffled and all from `unchanged` on are there where details were asked for.
 COLUMNS = {
     "spectrum": {

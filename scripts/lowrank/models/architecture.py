@@ -2,8 +2,8 @@
 
 The decoder's layers are the numbered list of modules beside the input embedding, as long as
 config.json says. Every 2-D weight in them is a projection, whatever its module is called, and so
-is each matrix of a stack of experts. What is none is named in ON_PURPOSE, or it is "unknown" and
-stops whoever would have to decide about it.
+is each matrix of a stack of experts. Other tensors of a layer are
+listed in ON_PURPOSE. What is not listed is "unknown", and programs that must decide about it stop.
 """
 
 import re
@@ -14,8 +14,8 @@ from typing import Any
 from lowrank.errors import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]  # by the tensor's name
-HEAD = "lm_head.weight"  # what a head is called that is only another name of the embedding
-# Names that the embedding of the tokens and the output head go by, before ".weight".
+HEAD = "lm_head.weight"  # name of a head that is tied to the embedding
+# Names of the token embedding and of the output head, before ".weight".
 EMBEDDINGS = ("embed_tokens", "embed_in", "wte", "word_embeddings", "tok_embeddings",
               "tokens_embed", "embeddings", "embedding")  # fmt: skip
 HEADS = ("lm_head", "embed_out", "output", "output_layer", "head")

@@ -1,4 +1,4 @@
-"""A checkpoint: a Hugging Face folder of safetensors files, its tensors found and its word kept.
+"""A checkpoint: a Hugging Face folder of safetensors files, opened and checked.
 
 Only headers are read here, and the slices that a caller asks for. Nothing is unpickled and no
 code that comes with a model is run.
@@ -57,7 +57,7 @@ class Checkpoint:
         where = str(self.folder)
         found = read_anatomy(self.config, shapes, self.embedding, self.head, where)
         integers = [n for n, entry in self.tensors.items() if entry.dtype not in TORCH_NAMES]
-        # Weights of integers are quantised, and refused before: what is left is carried over.
+        # Integer weights are quantised and were refused before; other integers are carried over.
         return replace(found, parts=found.parts | dict.fromkeys(integers, Part("other", "buffer")))
 
     def find(self, name: str) -> TensorEntry | None:
@@ -112,8 +112,9 @@ class Checkpoint:
         return counts.most_common(1)[0][0]
 
     def is_wide(self, name: str) -> bool:
-        """Whether a tensor is stored wider than the checkpoint's main dtype: float32 beside
-        bfloat16, as the biases of some routers are, because they do not bear its rounding."""
+        """Whether a tensor is stored in a wider dtype than most of the checkpoint.
+
+        Float32 in a bfloat16 checkpoint, for example: biases of some routers need it."""
         entry = self.find(name)
         if entry is None or entry.dtype not in TORCH_NAMES:
             return False
@@ -137,10 +138,11 @@ def stacked_entry(entry: TensorEntry, index: int) -> TensorEntry:
 def open_checkpoint(folder: str | Path) -> Checkpoint:
     """Read config.json and every header of a checkpoint folder, and check that they agree.
 
-    What the files hold counts, not what an index or a flag says of it: a head that differs from the
-    embedding is its own. Raises InputError that names file and tensor for anything a loader could
-    stumble over: files that are missing, truncated or lie outside the folder, quantised weights, an
-    unmerged adapter, tensors that two files hold differently, an untied model without a head.
+    The files decide, not what an index or a flag says of them: a head whose values differ from the
+    embedding's counts as untied.
+    Raises InputError that names file and tensor for anything a loader could stumble over: files
+    that are missing, truncated or lie outside the folder, quantised weights, an unmerged adapter,
+    tensors that two files hold differently, an untied model without a head.
     """
     folder = Path(folder)
     if not folder.is_dir():

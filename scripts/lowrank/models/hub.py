@@ -161,8 +161,8 @@ def offline() -> bool:
 def fetch_model(repo: str, revision: str, output: str | Path) -> None:
     """Fetch a checkpoint at a commit into a folder; write its manifest last.
 
-    Interrupted, it goes on where it was: finished files are recognised by their hash, started ones
-    are continued. With HF_HUB_OFFLINE set, the files come from the hub client's local cache.
+    An interrupted fetch is continued: finished files are known by their hash, a started file goes
+    on at its last byte. With HF_HUB_OFFLINE set, the files come from the hub client's local cache.
     Raises InputError, one line that says what to do, for everything the hub or the disk refuses.
     """
     check_revision(repo, revision)
@@ -183,7 +183,7 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
     known = {name: digest for name in names if (digest := listed[name].known(output / name))}
     client_is_ours = (output / MARKER).exists() or not client_folder(output).exists()
     set_aside(output, names, known)
-    # A link to somebody's file goes rather than be fetched into.
+    # A link to another's file is removed, so that nothing is written through it.
     keep = [name for name in names if not has_another_name(output / name)]
     claim_checkpoint(output, (), known, _missing(output, [listed[n] for n in names]), keep)
     clear(output, keep)
@@ -268,7 +268,7 @@ def download(
             from huggingface_hub.utils import disable_progress_bars
 
             if not sys.stderr.isatty():
-                disable_progress_bars()  # a log wants lines
+                disable_progress_bars()  # progress bars fill a log
             path = hf_hub_download(
                 repo,
                 file.name,

@@ -41,8 +41,9 @@ def check_lengths(experiment: Experiment) -> None:
 def check_sizes(experiment: Experiment) -> None:
     """InputError that names a file of another size than its record says, and what to do.
 
-    Missing files are Snakemake's to plan, but for one of a delta's bases, a folder to it; what is
-    linked is the source's, whose content is looked at anyway.
+    A missing file is planned by Snakemake. Files in a delta's basis/ are checked here, because
+    Snakemake sees that folder as one output. Links are left out: the content of local sources is
+    compared anyway.
     """
     for path, record, said in _recorded(experiment):
         if path.is_symlink() or not path.exists():

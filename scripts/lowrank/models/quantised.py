@@ -28,10 +28,10 @@ def quantisation(
 ) -> tuple[str, TensorEntry] | None:
     """(method, a tensor that shows it) of quantised weights; None for plain ones.
 
-    Quantised are weights of integers or 8 bits and fewer. Integer tensors without the name of a
-    weight or the company of scales are buffers (position_ids, masks). What config.json says of a
-    quantization does not count unless the weights are so: it is often left in after
-    dequantisation; it only gives the method its name.
+    Weights stored as integers, or in 8 bits or fewer, are quantised. An integer tensor that neither
+    is named like a weight nor has scales is a buffer (position_ids, masks). The quantization
+    entry of config.json does not decide, as it is often left in after dequantisation; it only
+    gives the method its name.
     """
     said = config.get("quantization_config")
     said = said.get("quant_method") if isinstance(said, dict) else None

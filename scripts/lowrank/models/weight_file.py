@@ -72,8 +72,8 @@ def fetch_weights(repo: str, revision: str, output: str | Path) -> None:
 def link_weights(folder: str | Path, output: str | Path) -> None:
     """Link the weight file of the output's name from a local checkpoint folder, or copy it.
 
-    By a symbolic link: what makes a hard link newer (as Snakemake does with every output) would
-    change the source's own time.
+    A symbolic link, not a hard one: Snakemake sets the time of every output, and through a hard
+    link the source's own time would change.
     """
     output = Path(output)
     source = plain_file(locate(folder), output.name)

@@ -144,8 +144,8 @@ def write_adapter(
     """Write the best rank-`rank` approximation of a delta as a PEFT adapter (float32).
 
     Every module gets the same r; a matrix whose shorter side is less than that is kept whole and
-    filled up with zeros, and adapter.json tells each matrix's effective rank and the share of
-    ||D||_F^2 it keeps. r is at most the largest shorter side; with pad_rank it is the next rank
+    filled up with zeros. adapter.json has each matrix's effective rank and the share of ||D||_F^2
+    that it keeps. r is at most the largest shorter side; with pad_rank it is the next rank
     that vLLM serves. One matrix is in memory at a time.
     Controls: directions "bottom" takes the weakest `rank` directions instead, "random" keeps the
     strongest singular values in directions drawn from the seed; rescale gives each matrix back
