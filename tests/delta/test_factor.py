@@ -303,12 +303,12 @@ def test_a_killed_run_goes_on(trio, delta, tmp_path):
     folder = tmp_path / "delta"
     slow = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from lowrank import delta\n"
-        "real = delta.factor\n"
+        "from lowrank.delta import factor\n"
+        "real = factor.factor\n"
         "def slow(D):\n"
         "    time.sleep(0.2); return real(D)\n"
-        "delta.factor = slow\n"
-        "delta.factor_pair(*sys.argv[2:5])\n"
+        "factor.factor = slow\n"
+        "factor.factor_pair(*sys.argv[2:5])\n"
     )
     command = [sys.executable, "-c", slow, SCRIPTS, trio.base, trio.derivative, folder]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -95,7 +95,7 @@ def test_the_commands_on_the_page_are_understood():
 
 
 def test_grades_give_the_reports_numbers_again(tmp_path):
-    """What estimates.py is given on the page, on the toy experiment: byte for byte."""
+    """What metrics.py is given on the page, on the toy experiment: byte for byte."""
     experiment = read_experiment(make_results(tmp_path, EXPERIMENT))
     (benchmark,) = experiment["benchmarks"]
     derivative, base = experiment["derivative"], experiment["base"]

@@ -175,7 +175,7 @@ def test_what_makes_kept_completions_others_is_said(folder, capsys):
     capsys.readouterr()
     run(folder, "said.parquet", "--temperature", "0.7", "--top-p", "0.5")
     said = capsys.readouterr().err
-    assert "made otherwise (completions.temperature: 0.9 there, 0.7 here): it stays" in said
+    assert "made otherwise (sampling.temperature: 0.9 there, 0.7 here): it stays" in said
     run(folder, "said.parquet", "--temperature", "0.7", "--top-p", "0.5")
     assert "made otherwise" not in capsys.readouterr().err
 
@@ -242,7 +242,7 @@ import sys, time
 sys.path[:0] = sys.argv[1:3]
 import sampling_case as tests
 from pathlib import Path
-tests.sampling.engine.versions = lambda: {"vllm": "a version"}
+tests.completions.engine.versions = lambda: {"vllm": "a version"}
 
 def slowly(serving, sequences):
     def complete(requests):
@@ -251,7 +251,7 @@ def slowly(serving, sequences):
             yield finished
     return complete
 
-tests.sampling.sample(tests.job(Path(sys.argv[3]), "killed.parquet", "--samples", "40"), slowly)
+tests.completions.sample(tests.job(Path(sys.argv[3]), "killed.parquet", "--samples", "40"), slowly)
 """
 
 
