@@ -1,6 +1,6 @@
 """Is what reinforcement learning changed in a language model low-rank?
 
-models -> delta -> adapters and variants -> samples -> grades -> metrics -> report
+models -> delta -> adapters and variants -> samples -> grades -> metrics and comparisons -> report
 """
 
 import sys
@@ -18,6 +18,7 @@ if not (HERE / "scripts/lowrank").is_dir():
     sys.exit(f"error: {HERE}: has no scripts/lowrank; clone the repository, name its Snakefile")
 sys.path.insert(0, str(HERE / "scripts"))
 
+from lowrank.plan.compared import compared, compared_flags, compared_grades, comparisons
 from lowrank.plan.configuration import load
 from lowrank.plan.digest import code_digest, source_digest
 from lowrank.errors import InputError
@@ -75,6 +76,7 @@ wildcard_constraints:
     delta="|".join(experiment.deltas),
     variant="|".join(experiment.variants),
     benchmark="|".join(experiment.benchmarks),
+    compared="|".join(compared(experiment)),
     part="|".join(experiment.parts),
     adapter="|".join(experiment.adapters),
 
@@ -82,6 +84,7 @@ wildcard_constraints:
 rule all:
     input:
         experiment.evidence(),
+        comparisons(experiment),
         f"results/{experiment.name}/report/report.html",
         f"results/{experiment.name}/asked-{experiment.question}.json",
     message:
@@ -93,5 +96,6 @@ include: f"{HERE}/workflow/rules/delta.smk"
 include: f"{HERE}/workflow/rules/variants.smk"
 include: f"{HERE}/workflow/rules/sampling.smk"
 include: f"{HERE}/workflow/rules/grading.smk"
+include: f"{HERE}/workflow/rules/metrics.smk"
 include: f"{HERE}/workflow/rules/report.smk"
 include: f"{HERE}/workflow/rules/train.smk"

@@ -2,7 +2,7 @@
 
 Takes the per-completion files of lighteval (details_*.parquet, from --save-details),
 lm-evaluation-harness (samples_*.jsonl, from --log_samples) and inspect_ai (logs, .eval or .json).
-Writes problem_id, sample, answer, correct, extracted, completion, a row a completion; metrics.py
+Writes problem_id, sample, answer, correct, extracted, completion, a row a completion; compare.py
 compares such tables as any others. `correct` is the tool's verdict, and the tool's own accuracy is
 the mean of it (over samples, then problems). Several files are one pool: each adds samples to the
 problems of those before it.

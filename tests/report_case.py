@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lowrank.files import write_json, write_table
-from lowrank.metrics.estimates import model_metrics
+from lowrank.metrics.evaluation import write_comparisons, write_metrics
 from lowrank.sampling.store import served_digest
 
 SHAPES = {"q_proj": (24, 24), "k_proj": (8, 24), "down_proj": (24, 64)}
@@ -219,14 +219,32 @@ def _make_pool(
 
 
 def results_of(folder: Path, experiment: dict[str, Any] = EXPERIMENT, **more: str) -> Path:
-    """Results of every phase before the report, the metrics by their own function."""
+    """Results of every phase before the report, the last two by their own functions."""
     path = make_results(folder, experiment, **more)
+    evaluate(folder, experiment)
+    return path
+
+
+def evaluate(folder: Path, experiment: dict[str, Any] = EXPERIMENT) -> None:
+    """Metrics and comparisons of the grades below `folder`, as the workflow has them made."""
+    ks, repeats, seed = (experiment[key] for key in ("maj_k", "repeats", "seed"))
     for benchmark in experiment["benchmarks"]:
         for model in [*experiment["references"], *experiment["variants"]]:
-            grades = pd.read_parquet(folder / f"grades/{benchmark}/{model}.parquet")
-            metrics = model_metrics(grades, model, benchmark, experiment["maj_k"], 4)
-            write_table(folder / f"metrics/{benchmark}/{model}.csv", metrics)
-    return path
+            grades = folder / f"grades/{benchmark}/{model}.parquet"
+            output = folder / f"metrics/{benchmark}/{model}.csv"
+            write_metrics(grades, model, benchmark, ks, output, repeats, seed)
+    compared = {benchmark: [benchmark] for benchmark in experiment["benchmarks"]}
+    pools = experiment.get("pools", {})
+    for name, benchmarks in (
+        compared | {name: pool["benchmarks"] for name, pool in pools.items()}
+    ).items():
+        references = [experiment["base"], experiment["derivative"]]
+        models = [*experiment["variants"], *reversed(references)]
+        write_comparisons(
+            {b: {m: folder / f"grades/{b}/{m}.parquet" for m in models} for b in benchmarks},
+            name, ks, folder / f"comparisons/{name}.csv", references, experiment["margin"], seed,
+            record=folder / f"comparisons/{name}.json",
+        )  # fmt: skip
 
 
 def _record(experiment: dict[str, Any], benchmark: str, model: str, count: int) -> dict[str, Any]:

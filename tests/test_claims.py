@@ -14,7 +14,7 @@ from lowrank.claims import check_output, claim, clear
 from lowrank.delta.factor import factor_pair
 from lowrank.errors import InputError
 from lowrank.files import MARKER, sha256, whole_file, write_json, write_marker
-from lowrank.metrics.evaluation import evaluate_files
+from lowrank.metrics.evaluation import write_comparisons, write_metrics
 from lowrank.models.hub import copy_model
 from lowrank.models.problems import write_benchmark
 from lowrank.variants.adapter import write_adapter
@@ -210,7 +210,12 @@ def test_programs_of_one_file_do_not_overwrite_their_inputs(tmp_path):
         with pytest.raises(InputError, match="is the input"):
             write_benchmark(output, path=table)
         with pytest.raises(InputError, match="is the input"):
-            evaluate_files([("m", str(table))], "b", [1], str(output))
+            write_metrics(table, "m", "b", [1], output)
+        grades = {"b": {"m": table, "n": table}}
+        with pytest.raises(InputError, match="is the input"):
+            write_comparisons(grades, "b", [1], output)
+        with pytest.raises(InputError, match="is the input"):
+            write_comparisons(grades, "b", [1], tmp_path / "new.csv", record=output)
         graded = subprocess.run(
             [sys.executable, SCRIPTS / "grade.py", "--samples", table, "--problems", table,
              "--output", output],

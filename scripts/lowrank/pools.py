@@ -70,7 +70,7 @@ def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
         short = listed(f"{problem} has {n}" for problem, n in sizes[sizes < sizes.max()].items())
         raise InputError(
             f"{name}: every problem needs {sizes.max()} samples, but {short}; "
-            "sample and grade what is missing, or use what all have (metrics.py --intersect)"
+            "sample and grade what is missing, or use what all have (compare.py --intersect)"
         )
     return [
         _pool(problem, rows["answer"].tolist(), rows["correct"].tolist(), name)

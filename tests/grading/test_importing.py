@@ -284,9 +284,9 @@ def test_two_tools_are_compared_and_graded_again(tmp_path):
     run("import_grades.py", "--format", "lm-eval", "--input", one, "--output", tables[0],
         "--problems", tmp_path / "problems.parquet")  # fmt: skip
     run("import_grades.py", "--format", "inspect", "--input", two, "--output", tables[1])
-    run("metrics.py", "--grades", f"one={tables[0]}", f"two={tables[1]}", "--k", "1",
-        "--references", "two",         "--output", tmp_path / "compared")  # fmt: skip
-    compared = pandas.read_csv(tmp_path / "compared/comparisons.csv").set_index(["model", "metric"])
+    run("compare.py", "--benchmark", "b", f"one={tables[0]}", f"two={tables[1]}", "--k", "1",
+        "--references", "two", "--output", tmp_path / "compared.csv")  # fmt: skip
+    compared = pandas.read_csv(tmp_path / "compared.csv").set_index(["model", "metric"])
     assert compared.loc[("one", "mean"), "difference"] == -0.5
     run("grade.py", "--samples", tables[0], "--problems", tmp_path / "problems.parquet",
         "--output", tmp_path / "again.parquet")  # fmt: skip

@@ -1,5 +1,6 @@
 """Comparisons of grades: what is compared, adjusted and answered, and what changes none of it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pandas
 import pytest
 
 from lowrank.errors import InputError
+from lowrank.files import sha256
 from lowrank.metrics.comparisons import COLUMNS, UNANSWERED, compare, judged
+from lowrank.metrics.evaluation import write_comparisons
 from lowrank.metrics.intervals import problem_spacings
 from lowrank.metrics.paired import ALPHA, holm
 from lowrank.pools import matched, pooled
@@ -245,15 +248,15 @@ def test_benchmarks_of_one_problem_are_no_stratum():
 
 
 def test_the_program_pools_benchmarks(tmp_path):
-    program = Path(__file__).parents[2] / "scripts/metrics.py"
-    given = {"old": ["--pool", "old"], "new": ["--pool", "new"]}
+    program = Path(__file__).parents[2] / "scripts/compare.py"
+    given = {"old": ["--benchmark", "old"], "new": ["--benchmark", "new"]}
     for model, parts in halves(family()).items():
         for benchmark, part in parts.items():
             path = tmp_path / f"{model}-{benchmark}.parquet"
             part.to_parquet(path)
             given[benchmark].append(f"{model}={path}")
-    options = ["--benchmark", "both", "--references", "sft", "rl", "--k", "4"]
-    options += ["--output", tmp_path / "made"]
+    made = tmp_path / "made.csv"
+    options = ["--name", "both", "--references", "sft", "rl", "--k", "4", "--output", made]
 
     def run(*pools: list[str]) -> subprocess.CompletedProcess:
         command = [sys.executable, program, *(word for each in pools for word in each), *options]
@@ -261,17 +264,31 @@ def test_the_program_pools_benchmarks(tmp_path):
 
     done = run(given["old"], given["new"])
     assert done.returncode == 0, done.stderr
-    compared = pandas.read_csv(tmp_path / "made/comparisons.csv")
+    compared = pandas.read_csv(made)
     assert set(compared["benchmark"]) == {"both"}
     assert set(compared["n_problems"]) == {30}
-    metrics = pandas.read_csv(tmp_path / "made/metrics.csv")
-    assert set(metrics["benchmark"]) == {"old", "new"}
     # One completion is missing: said, and left out everywhere where that is asked for.
     path = tmp_path / "r16-new.parquet"
     pandas.read_parquet(path).iloc[1:].to_parquet(path)
     assert "r16 lacks new/p0#0" in run(given["old"], given["new"]).stderr
     options.append("--intersect")
     assert "r16: 450 of 479 samples" in run(given["old"], given["new"]).stderr
-    assert set(pandas.read_csv(tmp_path / "made/comparisons.csv")["n_samples"]) == {15}
-    assert "two benchmarks or more" in run(given["old"]).stderr
+    assert set(pandas.read_csv(made)["n_samples"]) == {15}
     assert "every model on every benchmark" in run(given["old"], given["new"][:-1]).stderr
+    assert "given twice" in run(given["old"], given["old"]).stderr
+    assert "names 'rl' twice" in run([*given["old"], "rl=other.parquet"]).stderr
+
+
+def test_the_record_says_what_was_compared_and_how(tmp_path):
+    grades = {"old": {}}
+    for model, rows in family().items():
+        rows.to_parquet(tmp_path / f"{model}.parquet")
+        grades["old"][model] = tmp_path / f"{model}.parquet"
+    table, record = tmp_path / "made.csv", tmp_path / "made.json"
+    write_comparisons(grades, "old", [8, 4], table, ["sft", "rl"], 0.1, seed=3, record=record)
+    said = json.loads(record.read_text())
+    assert said["models"] == list(grades["old"])
+    assert said["references"] == ["sft", "rl"]
+    assert (said["ks"], said["margin"], said["seed"]) == ([4, 8], 0.1, 3)
+    assert said["sha256"] == sha256(table)
+    assert said["grades"] == {"old": {m: sha256(path) for m, path in grades["old"].items()}}

@@ -126,41 +126,39 @@ def test_pools_that_are_not_whole_are_refused_by_name():
         model_metrics(given, "m", "b", [4, 17])
 
 
-def test_the_program_writes_the_same_bytes_twice_and_compares_models(tmp_path):
+def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "scripts" / program, "--k", "1", "4", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_programs_write_the_same_bytes_twice(tmp_path):
+    named = []
     for seed, name in enumerate(("base", "rl", "r16")):
         grades(seed=seed).to_parquet(tmp_path / f"{name}.parquet")
-    command = [sys.executable, ROOT / "scripts/metrics.py", "--benchmark", "b", "--k", "1", "4"]
-    named = [f"{name}={tmp_path / name}.parquet" for name in ("base", "rl", "r16")]
-    for folder in ("one", "two"):
-        arguments = [
-            "--grades",
-            *named,
-            "--output",
-            tmp_path / folder,
-            "--references",
-            "base",
-            "rl",
-        ]
-        subprocess.run([*command, *arguments], check=True)
-    for file in ("metrics.csv", "comparisons.csv"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    metrics = pandas.read_csv(tmp_path / "one/metrics.csv")
+        named.append(f"{name}={tmp_path / name}.parquet")
+    compared = ("--benchmark", "b", *named, "--references", "base", "rl")
+    for time in ("one", "two"):
+        alone = ("--benchmark", "b", "--grades", named[1], "--output", tmp_path / f"{time}-rl.csv")
+        assert run("metrics.py", *alone).returncode == 0
+        done = run("compare.py", *compared, "--output", tmp_path / f"{time}.csv")
+        assert done.returncode == 0, done.stderr
+    for file in (".csv", "-rl.csv"):
+        first, second = (tmp_path / f"{time}{file}" for time in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+    metrics = pandas.read_csv(tmp_path / "one-rl.csv")
     assert list(metrics.columns) == list(COLUMNS)
-    assert set(metrics["model"]) == {"base", "rl", "r16"}
-    comparisons = pandas.read_csv(tmp_path / "one/comparisons.csv")
+    assert set(metrics["model"]) == {"rl"}
+    comparisons = pandas.read_csv(tmp_path / "one.csv")
     assert set(zip(comparisons["model"], comparisons["reference"], strict=True)) == {
         *(("rl", "base"), ("r16", "base"), ("r16", "rl"))
     }
-    subprocess.run([*command, "--grades", named[1], "--output", tmp_path / "rl.csv"], check=True)
-    alone = pandas.read_csv(tmp_path / "rl.csv")
-    pandas.testing.assert_frame_equal(
-        alone, metrics[metrics["model"] == "rl"].reset_index(drop=True)
-    )
-    failed = subprocess.run(
-        [*command, "--grades", "x", "--output", tmp_path / "x.csv"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+
+def test_what_the_programs_cannot_read_is_named(tmp_path):
+    failed = run("metrics.py", "--grades", "x", "--output", tmp_path / "x.csv")
     assert failed.returncode == 1
     assert failed.stderr == "error: --grades x: expected NAME=FILE\n"
+    failed = run("compare.py", "--benchmark", "b", "x", "--output", tmp_path / "x.csv")
+    assert failed.stderr == "error: --benchmark b x: expected NAME=FILE\n"
+    failed = run("metrics.py", "--grades", "x=x.parquet", "--output", tmp_path / "x")
+    assert failed.stderr == f"error: --output {tmp_path / 'x'}: the name of a .csv file is needed\n"

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from report_case import EXPERIMENT, results_of
 
@@ -93,6 +94,48 @@ def test_metrics_of_other_votes_or_another_pool_are_refused(case):
     path = case / "metrics/sums/new.csv"
     path.write_text(path.read_text().replace(",8\n", ",4\n"))
     with pytest.raises(InputError, match=r"metrics/sums/new\.csv: n_samples is \[4\]"):
+        check(case)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("margin", 0.1, r"margin is 0\.1, the configuration says 0\.05"),
+        ("seed", 1, "seed is 1, the configuration says 0"),
+        ("ks", [2, 3], r"ks is \[2, 3\], the configuration says \[2, 4\]"),
+        ("references", ["new", "mid"], "references is "),
+        ("intersect", True, "intersect is True, the configuration says False"),
+    ],
+)
+def test_comparisons_under_other_settings_are_refused(case, key, value, said):
+    path = case / "comparisons/sums.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=rf"comparisons/sums\.csv: {said}.*--forcerun compare"):
+        check(case)
+
+
+def test_comparisons_of_other_models_are_refused(case):
+    """Their tests were adjusted for another number of models."""
+    variants = dict(EXPERIMENT["variants"])
+    del variants["r8-keep"]
+    with pytest.raises(InputError, match="has r8-keep, which the configuration does not ask for"):
+        check(case, variants=variants)
+
+
+def test_comparisons_of_other_grades_or_changed_by_hand_are_refused(case):
+    grades = case / "grades/sums/r8-copy.parquet"
+    rows = pd.read_parquet(grades)
+    rows["correct"] = False
+    before = grades.read_bytes()
+    rows.to_parquet(grades)
+    with pytest.raises(
+        InputError, match=r"made from other grades than .*r8-copy.*forcerun compare"
+    ):
+        check(case)
+    grades.write_bytes(before)
+    table = case / "comparisons/sums.csv"
+    table.write_text(table.read_text().replace("cannot be answered here", "kept"))
+    with pytest.raises(InputError, match=r"sums\.csv: is not the table that sums\.json"):
         check(case)
 
 

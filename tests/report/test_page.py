@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from report_case import EXPERIMENT, make_results, results_of, variant
+from report_case import EXPERIMENT, evaluate, results_of, variant
 
 from lowrank.errors import InputError
 from lowrank.files import MARKER, read_json, write_json
@@ -127,6 +127,7 @@ def test_leftovers_of_a_removed_rank_do_not_show(tmp_path, undrawn):
     less = copy.deepcopy(EXPERIMENT)
     del less["variants"]["r8-copy"], less["variants"]["r8-keep"]
     write_json(tmp_path / "experiment.json", less)
+    evaluate(tmp_path, less)
     build(tmp_path / "experiment.json", tmp_path, tmp_path / "report")
     text = "".join(Page((tmp_path / "report/report.html").read_text()).text)
     assert "r = 2, copy" in text
@@ -143,19 +144,14 @@ def test_leftovers_of_a_removed_rank_do_not_show(tmp_path, undrawn):
         "variants/r2-copy/fidelity.json",
         "adapters/rl/r8/adapter.json",
         "metrics/sums/new.csv",
+        "comparisons/sums.csv",
+        "comparisons/sums.json",
         "grades/sums/r8-keep.parquet",
         "samples/sums/mid/2-of-2.json",
     ],
 )
 def test_a_missing_file_is_named(tmp_path, name):
-    path = make_results(tmp_path, EXPERIMENT)
-    for model in [*EXPERIMENT["references"], *EXPERIMENT["variants"]]:
-        metrics = tmp_path / f"metrics/sums/{model}.csv"
-        metrics.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(columns=[
-            "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
-            "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
-        ]).to_csv(metrics, index=False)  # fmt: skip
+    path = results_of(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match=re.escape(name)):
         gather(read_experiment(path), tmp_path)
@@ -213,6 +209,7 @@ def test_no_model_that_can_do_anything_keeps_nothing(tmp_path, undrawn):
     path = results_of(tmp_path)
     for pool in tmp_path.glob("grades/sums/*.parquet"):
         pd.read_parquet(pool).assign(answer="no", correct=False).to_parquet(pool)
+    evaluate(tmp_path)
     build(path, tmp_path, tmp_path / "report")
     text = "".join(Page((tmp_path / "report/report.html").read_text(encoding="utf-8")).text)
     assert "Mean accuracy: whether it is kept cannot be answered here" in text
@@ -329,7 +326,7 @@ def test_controls_are_named_and_stand_outside_the_answer(tmp_path):
     experiment = copy.deepcopy(EXPERIMENT)
     experiment["variants"]["random-r2-copy"] = variant(2, "copy", "random")
     found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
-    comparisons = verdicts.comparisons_frame(found)
+    comparisons = found.comparisons
     assert found.label("random-r2-copy") == "random, r = 2, copy"
     assert "rank 2 and 2" not in verdicts.sentence(found, comparisons, "sums")
     rows = verdicts.box_table(found, comparisons, "sums", ("mean", 1))["rows"]

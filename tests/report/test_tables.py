@@ -3,23 +3,23 @@
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pandas
 import pytest
-from report_case import EXPERIMENT, make_results
+from report_case import EXPERIMENT, results_of
 
 from lowrank.delta import tables
 from lowrank.delta.factor import FATES
 from lowrank.delta.pairing import ledger_rows, pair_tensors, squared_changes
-from lowrank.files import read_table
 from lowrank.grading.grade import grade
 from lowrank.metrics import comparisons, estimates
-from lowrank.metrics.evaluation import evaluate_files, write_numbers
 from lowrank.models.checkpoint import open_pair
 from lowrank.report.deltas import deltas_frame
 from lowrank.report.evidence import gather, read_experiment
-from lowrank.report.verdicts import SAYS, comparisons_frame
+from lowrank.report.page import build
+from lowrank.report.verdicts import SAYS
 from lowrank.sampling import completions
 from lowrank.variants.merge import Fidelity
 
@@ -94,31 +94,24 @@ def test_the_commands_on_the_page_are_understood():
         assert {word for word in words if re.match(r"--\w", word)} <= set(known)
 
 
-def test_grades_give_the_reports_numbers_again(tmp_path):
-    """What metrics.py is given on the page, on the toy experiment: byte for byte."""
-    experiment = read_experiment(make_results(tmp_path, EXPERIMENT))
-    (benchmark,) = experiment["benchmarks"]
-    derivative, base = experiment["derivative"], experiment["base"]
-    models = [*experiment["variants"], derivative, base]
-    named = [(model, tmp_path / f"grades/{benchmark}/{model}.parquet") for model in models]
-    options = {"ks": experiment["maj_k"], "repeats": experiment["repeats"]}
-    for model, path in named:
-        alone = tmp_path / f"metrics/{benchmark}/{model}.csv"
-        evaluate_files([(model, path)], benchmark, output=alone, **options)
-    together = tmp_path / "compared"
-    options |= {"references": [base, derivative], "margin": experiment["margin"]}
-    evaluate_files(named, benchmark, output=together, **options)
-
-    found = gather(experiment, tmp_path)
-    # What is added to a delta's summary is on the page, too.
-    of_summary = found.summaries["rl"]
-    added = [name for name in deltas_frame(found).columns if name not in of_summary]
+def test_what_is_added_to_a_deltas_summary_is_documented(tmp_path):
+    found = gather(read_experiment(results_of(tmp_path)), tmp_path)
+    added = [name for name in deltas_frame(found).columns if name not in found.summaries["rl"]]
     added = [re.sub(r"_r\d+", "_r<rank>", name) for name in added]
     assert documented("summary")[1] == list(dict.fromkeys(added))
-    write_numbers(tmp_path / "comparisons.csv", comparisons_frame(found))
-    again = (together / "comparisons.csv").read_bytes()
-    assert again == (tmp_path / "comparisons.csv").read_bytes()
-    alone = found.metrics.set_index("model").loc[models]
-    pandas.testing.assert_frame_equal(
-        read_table(together / "metrics.csv").set_index("model"), alone
-    )
+
+
+def test_the_reports_tables_are_those_of_the_programs(tmp_path, monkeypatch):
+    """What metrics.py and compare.py write for each model and benchmark: byte for byte."""
+    monkeypatch.setattr("lowrank.report.page._draw", lambda *_: defaultdict(lambda: "<svg></svg>"))
+    build(results_of(tmp_path), tmp_path, tmp_path / "report")
+    tables = tmp_path / "report/tables"
+    (benchmark,) = EXPERIMENT["benchmarks"]
+    compared = (tmp_path / f"comparisons/{benchmark}.csv").read_bytes()
+    assert (tables / "comparisons.csv").read_bytes() == compared
+    header, *rows = (tables / "metrics.csv").read_text().splitlines()
+    for model in [*EXPERIMENT["references"], *EXPERIMENT["variants"]]:
+        alone = (tmp_path / f"metrics/{benchmark}/{model}.csv").read_text().splitlines()
+        assert alone == [header, *rows[: len(alone) - 1]]
+        del rows[: len(alone) - 1]
+    assert not rows

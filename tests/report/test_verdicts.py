@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from report_case import EXPERIMENT
 
+from lowrank.metrics.comparisons import compare
 from lowrank.metrics.wording import MINUS
 from lowrank.report import verdicts
 from lowrank.report.evidence import Evidence
@@ -27,10 +28,12 @@ def pool(shares: list[float], samples: int = 8) -> pd.DataFrame:
 
 
 def found_of(shares: dict[str, list[float]]) -> Evidence:
-    """Evidence that holds grades only."""
+    """Evidence that holds comparisons only, of models with these shares of right answers."""
     nothing = {field.name: {} for field in fields(Evidence)}
-    grades = {("sums", model): pool(values) for model, values in shares.items()}
-    return Evidence(**nothing | {"experiment": EXPERIMENT, "grades": grades, "published": None})
+    grades = {model: pool(shares[model]) for model in (*EXPERIMENT["variants"], "new", "mid")}
+    compared = compare(grades, ["mid", "new"], EXPERIMENT["maj_k"], EXPERIMENT["margin"])
+    compared.insert(0, "benchmark", "sums")
+    return Evidence(**nothing | {"experiment": EXPERIMENT, "comparisons": compared})
 
 
 PROBLEMS = 150  # that a loss of 5 points on so many is seen is sure enough
@@ -49,7 +52,7 @@ FOUND = found_of(SHARES)
 
 @pytest.fixture(scope="module")
 def comparisons() -> pd.DataFrame:
-    return verdicts.comparisons_frame(FOUND)
+    return FOUND.comparisons
 
 
 def test_variants_meet_both_and_the_derivative_meets_the_base(comparisons):
@@ -109,7 +112,7 @@ def test_what_training_did_not_gain_is_not_kept():
         }
     )
     for found in (nothing, noise):
-        comparisons = verdicts.comparisons_frame(found)
+        comparisons = found.comparisons
         said = verdicts.sentence(found, comparisons, "sums")
         assert "kept by" not in said
         assert said.count("cannot be answered here, as no gain by training itself is shown") == 2
@@ -123,7 +126,7 @@ def test_a_gain_within_the_margin_is_named_as_the_reason():
     found = found_of(
         shares | {"new": GOOD, "mid": [s - 0.125 * (i % 3 == 0) for i, s in enumerate(GOOD)]}
     )
-    said = verdicts.sentence(found, verdicts.comparisons_frame(found), "sums")
+    said = verdicts.sentence(found, found.comparisons, "sums")
     assert "as training's own gain (+4.2 points over Middle one) is less than the margin" in said
 
 
@@ -136,8 +139,8 @@ def test_the_reach_says_how_many_problems_a_margin_takes(comparisons):
 
 def test_too_few_problems_are_named_as_the_reason():
     """Thirty problems that are the same, right and wrong: nothing is kept, and why is said."""
-    few = found_of({name: grades[:30] for name, grades in SHARES.items()})
-    comparisons = verdicts.comparisons_frame(few)
+    few = found_of({name: shares[:30] for name, shares in SHARES.items()})
+    comparisons = few.comparisons
     said = verdicts.sentence(few, comparisons, "sums")
     assert "kept by" not in said
     assert "(30 problems cannot show that anything is kept so well; 86 might)" in said

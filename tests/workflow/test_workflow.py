@@ -39,6 +39,7 @@ def test_everything_is_there(finished):
         *(f"samples/tiny3/{model}/1-of-1.parquet" for model in MODELS),
         *(f"grades/tiny3/{model}.parquet" for model in MODELS),
         *(f"metrics/tiny3/{model}.csv" for model in MODELS),
+        "comparisons/tiny3.csv",
     ):
         assert expected in made
 
@@ -78,13 +79,14 @@ def test_a_new_rank_runs_what_hangs_on_it(case):
         "sample model=r3-copy part=1-of-1",
         "grade model=r3-copy",
         "metrics model=r3-copy",
+        "compare compared=tiny3",
         "report",
     }
 
 
 def followed(*variants: str) -> set[str]:
     """What new variants bring with them."""
-    return {"report"}.union(
+    return {"compare compared=tiny3", "report"}.union(
         *(
             {
                 f"build_variant variant={name}",
@@ -109,21 +111,21 @@ def test_a_new_control_or_form_runs_what_hangs_on_it(case):
         "r2-copy-adapter"
     )
     configure(case, serve_as=["merged"], controls=[])
-    assert planned(case) == {"report"}
+    assert planned(case) == {"compare compared=tiny3", "report"}
 
 
-def test_a_removed_rank_runs_the_report_only(finished, tmp_path):
+def test_a_removed_rank_runs_comparisons_and_report_only(finished, tmp_path):
     case = copy_case(finished, tmp_path / "case")
     configure(case, ranks=[2, 3])
     snakemake(case, "--cores", "2")
     assert "r3-copy" in (case / "results/tiny/report/report.html").read_text()
     configure(case, ranks=[3])
-    assert planned(case) == {"report"}
+    assert planned(case) == {"compare compared=tiny3", "report"}
     snakemake(case, "--cores", "2")
     assert "r2-copy" not in (case / "results/tiny/report/report.html").read_text()
-    # Back to the first question: everything but the report is still there, and it is the same.
+    # Back to the first question: all before the comparisons is still there, and it is the same.
     configure(case, ranks=[2])
-    assert planned(case) == {"report"}
+    assert planned(case) == {"compare compared=tiny3", "report"}
     snakemake(case, "--cores", "2")
     before = results(finished)
     after = results(case)
@@ -185,9 +187,15 @@ def test_what_changes_speed_alone_runs_nothing(case):
     assert "sample" not in {job.split()[0] for job in planned(case)}
 
 
-def test_a_new_k_runs_metrics_and_report(case):
+def test_a_new_k_runs_metrics_comparisons_and_report(case):
     configure(case, maj_k=[1])
-    assert planned(case) == {*(f"metrics model={model}" for model in MODELS), "report"}
+    metrics = {f"metrics model={model}" for model in MODELS}
+    assert planned(case) == metrics | {"compare compared=tiny3", "report"}
+
+
+def test_another_margin_runs_comparisons_and_report(case):
+    configure(case, margin=0.1)
+    assert planned(case) == {"compare compared=tiny3", "report"}
 
 
 def test_an_edited_program_runs_its_rule_and_what_follows(case):
@@ -232,7 +240,7 @@ def test_a_fresh_clone_with_carried_results_runs_nothing(finished, tmp_path, tim
 def test_completions_made_elsewhere_are_graded_without_an_engine(case):
     """As README says: only the completions came, without what Snakemake remembers of them."""
     shutil.rmtree(case / ".snakemake")
-    for folder in ("grades", "metrics", "report"):
+    for folder in ("grades", "metrics", "comparisons", "report"):
         shutil.rmtree(case / "results/tiny" / folder)
     completions = [path for path in (case / "results/tiny/samples").rglob("*") if path.is_file()]
     for path in completions:
@@ -240,7 +248,7 @@ def test_completions_made_elsewhere_are_graded_without_an_engine(case):
     assert any(job.startswith("sample") for job in planned(case))
     for path in completions:
         path.touch()
-    assert {job.split()[0] for job in planned(case)} == {"grade", "metrics", "report"}
+    assert {job.split()[0] for job in planned(case)} == {"grade", "metrics", "compare", "report"}
 
 
 def test_two_clean_runs_give_the_same_numbers(finished, tmp_path):
@@ -277,9 +285,10 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
         "sample": 9,  # models: one start of the engine each, for both benchmarks
         "grade": 9 * 2,
         "metrics": 9 * 2,
+        "compare": 2,
         "report": 1,
         "all": 1,
-        "total": 70,
+        "total": 72,
     }
 
 
@@ -305,7 +314,7 @@ def test_another_rank_is_planned_whatever_snakemake_remembers(case):
     new = {
         "build_adapter delta=rl adapter=r3", "build_variant variant=r3-copy",
         "sample model=r3-copy part=1-of-1", "grade model=r3-copy", "metrics model=r3-copy",
-        "report",
+        "compare compared=tiny3", "report",
     }  # fmt: skip
     configure(case, ranks=[3])
     assert planned(case, "--rerun-triggers", "mtime") == new

@@ -5,6 +5,7 @@ rule report:
     """One self-contained page, its figures and its tables, from everything made before."""
     input:
         experiment.evidence(),
+        comparisons(experiment),
     output:
         # Named after what is asked: another question is another file, whatever Snakemake remembers.
         asked=f"results/{{experiment}}/asked-{experiment.question}.json",

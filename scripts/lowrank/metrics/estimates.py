@@ -1,4 +1,4 @@
-"""Grades to metrics: one figure a row, with what it was computed from and how far to trust it."""
+"""Grades to metrics: an estimate a row, with what it was computed from and how far to trust it."""
 
 import hashlib
 import math
@@ -26,24 +26,42 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 THRESHOLDS = (0.5, 0.75, 1.0)  # tau of G-Pass@k that are reported
-COLUMNS = (
-    "model",
-    "benchmark",
-    "metric",
-    "k",
-    "estimator",
-    "value",
-    "traces_low",
-    "traces_high",
-    "problems_low",
-    "problems_high",
-    "problems_method",
-    "repeats_sd",
-    "repeats_low",
-    "repeats_high",
-    "n_problems",
-    "n_samples",
-)
+# What metrics/<benchmark>/<model>.csv holds: column -> what it is, as docs/tables.md has it.
+COLUMNS = {
+    "model": "name",
+    "benchmark": "name",
+    "metric": "see below",
+    "k": "samples that the estimate is about; 1 for plain shares and means",
+    "estimator": "`exact`: the average over every k-subset of the pool; `protocol`: the post's, k"
+    " samples drawn without replacement, `--repeats` times, averaged",
+    "value": "mean over the problems",
+    "traces_low": "95 % interval, lower end: these problems, sampled again",
+    "traces_high": "its upper end",
+    "problems_low": "95 % interval, lower end: problems like these (BCa over problems; next to 0 or"
+    " 1 Gaffke's bound)",
+    "problems_high": "its upper end",
+    "problems_method": "`bca`, or `gaffke` where fewer than two problems' worth of answers is wrong"
+    " (or right); empty where there is no interval",
+    "repeats_sd": "standard deviation of the protocol's repeats: it measures the random draws, and"
+    " is no confidence interval",
+    "repeats_low": "lowest repeat",
+    "repeats_high": "highest repeat",
+    "n_problems": "problems",
+    "n_samples": "samples a problem, N",
+}
+# The metrics -> what they are, in the order of the rows.
+METRICS = {
+    "mean": "accuracy",
+    "pass": "pass@k: at least one of k is right",
+    "maj": "Maj@k: the majority of k votes is right, ties split evenly; at k = N cons@N, the vote"
+    " of the whole pool",
+    **{f"gpass-{tau:g}": "G-Pass@k: at least that share of k is right" for tau in THRESHOLDS},
+    "mgpass": "its average over shares from one half",
+    "no_answer": "share without an answer",
+    "unjudged": "share whose answer could not be judged",
+    "truncated": "share cut off (`finish_reason` is `length`)",
+    "completion_tokens": "mean length",
+}
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
@@ -53,7 +71,7 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A metric at one k: its value and variance (traces resampled) on every problem.
 
     values, variances: [problems], in the order of the pools. share: it lies in 0..1.
@@ -66,9 +84,9 @@ class Figure:
     share: bool = True
 
 
-def figures(
+def estimates(
     whole: Sequence[Pool], ks: Sequence[int], seed: int = 0, metrics: Sequence[str] = ()
-) -> list[Figure]:
+) -> list[Estimate]:
     """mean, pass@k, Maj@k (also of the whole pool, cons@N), G-Pass@k and no_answer, exactly.
 
     metrics: only these ("mean", "pass", "maj", "gpass", "no_answer"); all if empty.
@@ -77,13 +95,13 @@ def figures(
     right = np.array([pool.correct.sum() for pool in whole])
     counts = np.arange(size + 1)
 
-    def counted(metric: str, k: int, table: Floats) -> Figure:
-        return Figure(metric, k, table[right], count_variance(right, size, table))
+    def counted(metric: str, k: int, table: Floats) -> Estimate:
+        return Estimate(metric, k, table[right], count_variance(right, size, table))
 
     made = []
     if not metrics or "mean" in metrics:
         variance = mean_variance(np.array([pool.correct for pool in whole]))
-        made.append(Figure("mean", 1, right / size, variance))
+        made.append(Estimate("mean", 1, right / size, variance))
     if not metrics or "pass" in metrics:
         made += [counted("pass", k, pass_at_k(counts, size, [k])[0]) for k in ks]
     if not metrics or "maj" in metrics:
@@ -97,7 +115,7 @@ def figures(
                 for p in whole
             ]
         )
-        made += [Figure("maj", k, curves[:, i], spread[:, i]) for i, k in enumerate(with_pool)]
+        made += [Estimate("maj", k, curves[:, i], spread[:, i]) for i, k in enumerate(with_pool)]
     if not metrics or "gpass" in metrics:
         for k in ks:
             tails = np.array([g_pass_at_k(int(c), size, k) for c in counts])
@@ -108,11 +126,11 @@ def figures(
                 made.append(counted("mgpass", k, integral))
     if not metrics or "no_answer" in metrics:
         silent = np.array([pool.classes < 0 for pool in whole])
-        made.append(Figure("no_answer", 1, silent.mean(axis=1), mean_variance(silent)))
+        made.append(Estimate("no_answer", 1, silent.mean(axis=1), mean_variance(silent)))
     return made
 
 
-def column_figures(grades: "DataFrame") -> list[Figure]:
+def column_estimates(grades: "DataFrame") -> list[Estimate]:
     """Shares and means of the columns that grades may carry: unjudged, truncated (finish_reason
     is "length"), completion_tokens. InputError where the last is no number."""
     import pandas
@@ -136,7 +154,7 @@ def column_figures(grades: "DataFrame") -> list[Figure]:
     for metric, column in columns.items():
         values = column.to_numpy(dtype=float).reshape(table["problem_id"].nunique(), -1)
         share = metric != "completion_tokens"
-        made.append(Figure(metric, 1, values.mean(axis=1), mean_variance(values), share))
+        made.append(Estimate(metric, 1, values.mean(axis=1), mean_variance(values), share))
     return made
 
 
@@ -148,7 +166,7 @@ def model_metrics(
     repeats: int = 16,
     seed: int = 0,
 ) -> "DataFrame":
-    """All metrics of one model on one benchmark, one row each, in the order of `COLUMNS`."""
+    """All metrics of one model on one benchmark, one row each, with the columns `COLUMNS`."""
     import pandas
 
     whole = pools(grades, f"the grades of {model}")
@@ -158,21 +176,22 @@ def model_metrics(
     weights = problem_weights(len(whole), generator(seed, benchmark, "problems"))
     spacings = problem_spacings(len(whole), generator(seed, benchmark, "spacings"))
     rows = []
-    for figure in figures(whole, ks, seed) + column_figures(grades):
-        value = math.fsum(figure.values) / len(whole)
-        traces = traces_interval(value, figure.variances, share=figure.share)
-        problems = problems_interval(figure.values, weights, spacings if figure.share else None)
+    for estimate in estimates(whole, ks, seed) + column_estimates(grades):
+        value = math.fsum(estimate.values) / len(whole)
+        traces = traces_interval(value, estimate.variances, share=estimate.share)
+        bounded = spacings if estimate.share else None
+        problems = problems_interval(estimate.values, weights, bounded)
         rows.append(
             {
-                "metric": figure.metric,
-                "k": figure.k,
+                "metric": estimate.metric,
+                "k": estimate.k,
                 "estimator": "exact",
                 "value": value,
                 "traces_low": traces[0],
                 "traces_high": traces[1],
                 "problems_low": problems[0],
                 "problems_high": problems[1],
-                "problems_method": problems_method(figure.values, figure.share),
+                "problems_method": problems_method(estimate.values, estimate.share),
             }
         )
     for k in ks:
@@ -191,7 +210,7 @@ def model_metrics(
     table = pandas.DataFrame(rows).assign(
         model=model, benchmark=benchmark, n_problems=len(whole), n_samples=size
     )
-    return table.reindex(columns=COLUMNS)
+    return table.reindex(columns=list(COLUMNS))
 
 
 def protocol(whole: Sequence[Pool], k: int, repeats: int, names: tuple[int | str, ...]) -> Floats:

@@ -1,13 +1,13 @@
-"""Tables of grades to tables of metrics and comparisons, from files to files."""
+"""Tables of grades to tables of metrics and of comparisons, from files to files."""
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lowrank.claims import check_output, claim
+from lowrank.claims import check_output
 from lowrank.errors import InputError
-from lowrank.files import read_table, write_table
+from lowrank.files import read_table, sha256, write_json, write_table
 from lowrank.metrics.comparisons import compare
 from lowrank.metrics.estimates import model_metrics
 from lowrank.pools import listed, matched, pooled
@@ -15,108 +15,101 @@ from lowrank.pools import listed, matched, pooled
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-WRITTEN = ("metrics.csv", "comparisons.csv")
 
-
-def evaluate_files(
-    grades: Sequence[tuple[str, str]],
+def write_metrics(
+    grades: str | Path,
+    model: str,
     benchmark: str,
     ks: Sequence[int],
-    output: str,
+    output: str | Path,
     repeats: int = 16,
     seed: int = 0,
-    references: Sequence[str] = (),
-    margin: float = 0.05,
-    intersect: bool = False,
 ) -> None:
-    """Metrics of the grades of several models, (name, path) each, and comparisons between them.
-
-    output: a .csv file for the metrics; or a folder for metrics.csv and, with several models,
-    comparisons.csv against `references` (all models if none are named).
-    """
-    import pandas
-
-    target = Path(output)
-    inputs = [path for _, path in grades]
-    check_output(target, inputs)
-    if target.suffix != ".csv":
-        claim(target, inputs, WRITTEN)
-    common = _common(_tables(grades), intersect)
-    results = [
-        model_metrics(table, name, benchmark, ks, repeats, seed) for name, table in common.items()
-    ]
-    metrics = pandas.concat(results, ignore_index=True)
-    if target.suffix == ".csv":
-        write_numbers(target, metrics)
-        return
-    if len(common) > 1:
-        compared = compare(common, references or list(common), ks, margin, seed)
-        compared.insert(0, "benchmark", benchmark)
-        write_numbers(target / "comparisons.csv", compared)
-    write_numbers(target / "metrics.csv", metrics)
+    """One model's metrics on one benchmark, a CSV, from its table of grades."""
+    _check_csv(output, [grades])
+    table = model_metrics(read_table(grades), model, benchmark, ks, repeats, seed)
+    write_numbers(output, table)
 
 
-def evaluate_pool(
-    grades: Mapping[str, Sequence[tuple[str, str]]],
-    benchmark: str,
+def write_comparisons(
+    grades: Mapping[str, Mapping[str, str | Path]],
+    name: str,
     ks: Sequence[int],
-    output: str,
-    repeats: int = 16,
-    seed: int = 0,
+    output: str | Path,
     references: Sequence[str] = (),
     margin: float = 0.05,
+    seed: int = 0,
     intersect: bool = False,
+    record: str | Path | None = None,
 ) -> None:
-    """Models compared on several benchmarks at once, as `comparisons.compare` does with a pool.
+    """Models against models, a CSV with the columns of `comparisons.compare` after `benchmark`.
 
-    grades: benchmark -> (name, path) of every model. benchmark: the pool's name.
-    output: a folder; metrics.csv has every benchmark's metrics, comparisons.csv the pool's rows.
+    grades: benchmark -> model -> its table. Several benchmarks are pooled: compared as one, in
+    which only the spread within each counts. name: of the benchmark or the pool, as it is written.
+    references: against which; all models if none are named. intersect: as in `compare`.
+    record: a JSON file for what the comparisons were made of: models, settings, the SHA-256 of the
+    table and of each table of grades.
+    Raises InputError if a benchmark lacks one of the models.
     """
-    import pandas
+    files = [path for models in grades.values() for path in models.values()]
+    _check_csv(output, files)
+    if record:
+        check_output(record, files)
+    models = list(next(iter(grades.values())))
+    references = list(references or models)
+    tables, benchmarks = _read(grades)
+    common = matched(tables, intersect)
+    _say_left_out(tables, common)
+    compared = compare(common, references, ks, margin, seed, benchmarks=benchmarks)
+    compared.insert(0, "benchmark", name)
+    write_numbers(output, compared)
+    if record:
+        content = {
+            "models": models,
+            "references": references,
+            "ks": sorted(set(ks)),
+            "margin": margin,
+            "seed": seed,
+            "intersect": intersect,
+            "sha256": sha256(output),
+            "grades": {
+                benchmark: {model: sha256(path) for model, path in each.items()}
+                for benchmark, each in grades.items()
+            },
+        }
+        write_json(record, content)
 
-    target = Path(output)
-    inputs = [path for each in grades.values() for _, path in each]
-    check_output(target, inputs)
-    claim(target, inputs, WRITTEN)
-    tables = {name: _tables(each) for name, each in grades.items()}
-    models = list(next(iter(tables.values())))
-    for name, each in tables.items():
+
+def _check_csv(output: str | Path, inputs: Sequence[str | Path]) -> None:
+    """InputError if an output is no .csv file, or is an input."""
+    if Path(output).suffix != ".csv":
+        raise InputError(f"--output {output}: the name of a .csv file is needed")
+    check_output(output, inputs)
+
+
+def _read(
+    grades: Mapping[str, Mapping[str, str | Path]],
+) -> "tuple[dict[str, DataFrame], dict[str, str] | None]":
+    """Every model's grades, and of several benchmarks which each problem is of."""
+    models = list(next(iter(grades.values())))
+    for benchmark, each in grades.items():
         if set(each) != set(models):
             raise InputError(
-                f"--pool {name} has the models {listed(each)}, but the first has {listed(models)};"
-                " a pool needs every model on every benchmark"
+                f"--benchmark {benchmark} has the models {listed(each)}, but the first has"
+                f" {listed(models)}; a pool needs every model on every benchmark"
             )
-    whole: dict[str, DataFrame] = {}
+    tables, benchmarks = {}, None
     for model in models:
-        parts = {name: each[model] for name, each in tables.items()}
-        whole[model], benchmarks = pooled(parts)
-    common = _common(whole, intersect)
-    metrics = []
-    for name in grades:
-        for model, table in common.items():
-            part = table[table["problem_id"].map(benchmarks) == name]
-            own = part["problem_id"].str.removeprefix(f"{name}/")
-            part = part.assign(problem_id=own)
-            metrics.append(model_metrics(part, model, name, ks, repeats, seed))
-    compared = compare(common, references or models, ks, margin, seed, benchmarks=benchmarks)
-    compared.insert(0, "benchmark", benchmark)
-    write_numbers(target / "comparisons.csv", compared)
-    write_numbers(target / "metrics.csv", pandas.concat(metrics, ignore_index=True))
+        parts = {benchmark: read_table(each[model]) for benchmark, each in grades.items()}
+        if len(parts) > 1:
+            tables[model], benchmarks = pooled(parts)
+        else:
+            (tables[model],) = parts.values()
+    return tables, benchmarks
 
 
-def _tables(grades: Sequence[tuple[str, str]]) -> "dict[str, DataFrame]":
-    """The tables by name."""
-    tables: dict[str, DataFrame] = {}
-    for name, path in grades:
-        if name in tables:
-            raise InputError(f"--grades names {name!r} twice; every model needs its own name")
-        tables[name] = read_table(path)
-    return tables
-
-
-def _common(tables: "dict[str, DataFrame]", intersect: bool) -> "dict[str, DataFrame]":
-    """`matched`; says on stderr what is left out."""
-    common = matched(tables, intersect)
+def _say_left_out(tables: "Mapping[str, DataFrame]", common: "Mapping[str, DataFrame]") -> None:
+    """On stderr, how much of each model's samples is compared where it is not all."""
     for name, table in common.items():
         if len(table) < len(tables[name]):
             print(
@@ -124,7 +117,6 @@ def _common(tables: "dict[str, DataFrame]", intersect: bool) -> "dict[str, DataF
                 f"models have ({table['problem_id'].nunique()} problems)",
                 file=sys.stderr,
             )
-    return common
 
 
 def write_numbers(path: str | Path, table: "DataFrame") -> None:

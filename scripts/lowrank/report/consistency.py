@@ -6,9 +6,11 @@ each table of samples has its provenance beside it. A page is drawn only if that
 """
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from lowrank.errors import InputError
+from lowrank.files import sha256
 from lowrank.report.evidence import Evidence, parts
 from lowrank.sampling.store import served_digest
 
@@ -18,6 +20,7 @@ SAMPLE = (
     " configured settings is taken, only what is missing is sampled"
 )
 MEASURE = "make them again with `snakemake --cores all --forcerun metrics`"
+COMPARE = "make them again with `snakemake --cores all --forcerun compare`"
 
 
 def check(found: Evidence) -> None:
@@ -25,6 +28,7 @@ def check(found: Evidence) -> None:
     for differences, remedy in (
         ([*_from_configuration(found), *_from_each_other(found)], SAMPLE),
         ([*_metrics(found)], MEASURE),
+        ([*_comparisons(found)], COMPARE),
     ):
         if differences:
             more = len(differences) - SHOWN
@@ -101,6 +105,37 @@ def _metrics(found: Evidence) -> Iterator[str]:
         sizes = sorted(rows["n_samples"].unique().tolist())
         if sizes != [experiment["samples"]]:
             yield f"{path}: n_samples is {sizes}, the configuration says {experiment['samples']}"
+
+
+def _comparisons(found: Evidence) -> Iterator[str]:
+    """Comparisons of other models, under other settings or from other grades than the page's."""
+    experiment = found.experiment
+    models = {*experiment["variants"], experiment["derivative"], experiment["base"]}
+    wanted = {
+        "references": [experiment["base"], experiment["derivative"]],
+        "ks": sorted(experiment["maj_k"]),
+        "margin": experiment["margin"],
+        "seed": experiment["seed"],
+        "intersect": False,
+    }
+    pools = experiment.get("pools", {})
+    for name, record in found.comparison_records.items():
+        path = found.results / f"comparisons/{name}.csv"
+        made = set(record["models"])
+        for model in sorted(models - made):
+            yield f"{path}: lacks {model}"
+        for model in sorted(made - models):
+            yield f"{path}: has {model}, which the configuration does not ask for"
+        for key, value in wanted.items():
+            if record[key] != value:
+                yield f"{path}: {key} is {record[key]!r}, the configuration says {value!r}"
+        if record["sha256"] != sha256(path):
+            yield f"{path}: is not the table that {path.with_suffix('.json').name} was written for"
+        benchmarks = pools[name]["benchmarks"] if name in pools else [name]
+        for benchmark, model in product(benchmarks, sorted(models & made)):
+            grades = found.results / f"grades/{benchmark}/{model}.parquet"
+            if record["grades"].get(benchmark, {}).get(model) != sha256(grades):
+                yield f"{path}: was made from other grades than {grades}"
 
 
 def _unlike(one: Any, other: Any) -> str:

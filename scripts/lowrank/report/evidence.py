@@ -14,6 +14,7 @@ import pandas as pd
 
 from lowrank.errors import InputError
 from lowrank.files import read_json, read_table
+from lowrank.metrics import comparisons
 from lowrank.places import locate
 
 NEEDED = (
@@ -32,6 +33,7 @@ METRICS = (
     "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
     "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
 )  # fmt: skip
+COMPARISONS = ("benchmark", *comparisons.COLUMNS)
 GRADES = ("problem_id", "sample", "answer", "correct")
 SAMPLES = ("problem_id", "sample", "completion", "completion_tokens", "finish_reason")
 PUBLISHED = ("benchmark", "model", "metric", "k", "value", "source", "note")
@@ -52,6 +54,8 @@ class Evidence:
     fidelity: dict[str, dict[str, Any]]  # variant -> fidelity.json
     adapters: dict[int, dict[str, Any]]  # rank -> adapter.json
     metrics: pd.DataFrame  # all models and benchmarks, in the experiment's order
+    comparisons: pd.DataFrame  # on all benchmarks and pools, in the experiment's order
+    comparison_records: dict[str, dict[str, Any]]  # benchmark or pool -> how they were made
     grades: dict[tuple[str, str], pd.DataFrame]  # (benchmark, model)
     provenance: dict[tuple[str, str], list[dict[str, Any]]]  # (benchmark, model) -> a part each
     published: pd.DataFrame | None
@@ -79,9 +83,7 @@ class Evidence:
     @property
     def judged(self) -> dict[str, str]:
         """What has verdicts, with what people call it: every benchmark, then every pool of some."""
-        labels = {b: entry.get("label", b) for b, entry in self.experiment["benchmarks"].items()}
-        pools = self.experiment.get("pools", {})
-        return labels | {name: entry["label"] for name, entry in pools.items()}
+        return judged(self.experiment)
 
     @property
     def computed_in(self) -> list[str]:
@@ -105,6 +107,12 @@ class Evidence:
         """A delta by its two models."""
         pair = self.experiment["deltas"][delta]
         return f"{self.label(pair['base'])} → {self.label(pair['derivative'])}"
+
+
+def judged(experiment: dict[str, Any]) -> dict[str, str]:
+    """Labels of the benchmarks, then of the pools of some, by name."""
+    labels = {name: entry.get("label", name) for name, entry in experiment["benchmarks"].items()}
+    return labels | {name: pool["label"] for name, pool in experiment.get("pools", {}).items()}
 
 
 def lowrank(experiment: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -148,6 +156,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
     pairs = [(benchmark, model) for benchmark in benchmarks for model in sampled]
     adapters = results / "adapters" / experiment["delta"]
     kept = {v["rank"]: v["adapter"] for v in lowrank(experiment).values()}
+    compared = {name: results / f"comparisons/{name}" for name in judged(experiment)}
     published = experiment.get("published")
     return Evidence(
         experiment=experiment,
@@ -163,6 +172,10 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         metrics=pd.concat(
             [table(results / f"metrics/{b}/{m}.csv", METRICS) for b, m in pairs], ignore_index=True
         ),
+        comparisons=pd.concat(
+            [table(f"{path}.csv", COMPARISONS) for path in compared.values()], ignore_index=True
+        ),
+        comparison_records={name: read_json(f"{path}.json") for name, path in compared.items()},
         grades={(b, m): table(results / f"grades/{b}/{m}.parquet", GRADES) for b, m in pairs},
         provenance={
             (b, m): [read_json(results / f"samples/{b}/{m}/{p}.json") for p in parts(experiment)]
@@ -187,8 +200,11 @@ def distinct(experiment: dict[str, Any], results: Path, benchmark: str, model: s
 
 
 def table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table and see that it has `columns`; InputError names those it lacks."""
-    content = read_table(path)
+    """Read a table and see that it has `columns`; InputError names those it lacks.
+
+    Names of models and benchmarks are text, whatever they look like.
+    """
+    content = read_table(path, text=("model", "benchmark", "reference"))
     missing = [column for column in columns if column not in content.columns]
     if missing:
         raise InputError(

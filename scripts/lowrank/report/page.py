@@ -16,7 +16,9 @@ from lowrank.report.evidence import Evidence, gather, read_experiment
 from lowrank.report.outputs import PAGE, outputs
 
 # What is read of the results; the report may lie beside these, and in none of them.
-PHASES = ("models", "delta", "adapters", "variants", "samples", "grades", "metrics")
+PHASES = (
+    "models", "delta", "adapters", "variants", "samples", "grades", "metrics", "comparisons",
+)  # fmt: skip
 ASKED = "asked-"  # begins the name of the file that the workflow writes for a question
 TEMPLATE = Path(__file__).parents[3] / "workflow/report/template.html.j2"
 
@@ -77,7 +79,7 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
     return {
         "results": pd.concat(results, ignore_index=True),
         "metrics": found.metrics,
-        "comparisons": verdicts.comparisons_frame(found),
+        "comparisons": found.comparisons,
         "deltas": deltas.deltas_frame(found),
         "fidelity": findings.fidelity_frame(found),
     }

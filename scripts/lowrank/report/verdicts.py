@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lowrank.metrics.comparisons import UNANSWERED, compare
+from lowrank.metrics.comparisons import UNANSWERED
 from lowrank.metrics.paired import ALPHA, least_margin, least_problems
 from lowrank.metrics.wording import headline, measure_name, points, verdict
-from lowrank.pools import pooled
 from lowrank.report.evidence import Evidence
 from lowrank.report.findings import DASH, cell, grid, listed, percent, published_value, row
 
@@ -24,33 +23,6 @@ SAYS = {
     "lost": "lost by",
     "open": "not decided for",
 }
-
-
-def comparisons_frame(found: Evidence) -> pd.DataFrame:
-    """Every variant against base and derivative, and these two; what comparisons.csv holds.
-
-    The columns of `comparisons.compare` after the benchmark, or the name of a pool of several; each
-    of these has families of tests of its own.
-    """
-    experiment = found.experiment
-    base, derivative = experiment["base"], experiment["derivative"]
-    parts = []
-    for name in found.judged:
-        pool = experiment.get("pools", {}).get(name)
-        grades, origin = {}, None
-        for model in (*experiment["variants"], derivative, base):
-            if pool:
-                tables = {each: found.grades[each, model] for each in pool["benchmarks"]}
-                grades[model], origin = pooled(tables)
-            else:
-                grades[model] = found.grades[name, model]
-        part = compare(
-            grades, [base, derivative], experiment["maj_k"], experiment["margin"],
-            experiment["seed"], benchmarks=origin,
-        )  # fmt: skip
-        part.insert(0, "benchmark", name)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
 
 
 def measures(found: Evidence) -> list[tuple[str, int]]:
