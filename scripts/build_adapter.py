@@ -4,6 +4,13 @@ import argparse
 import sys
 
 from lowrank.errors import at_least_one, run
+from lowrank.plan.controls import CONTROLS
+
+
+def directions() -> list[str]:
+    """What a control's adapter may be made of."""
+    every = (control.flags.get("directions") for control in CONTROLS.values())
+    return sorted({each for each in every if each})
 
 
 def main() -> None:
@@ -33,7 +40,7 @@ A rank above a matrix's shorter side is capped there.""",
     )
     parser.add_argument(
         "--directions",
-        choices=("top", "bottom", "random"),
+        choices=("top", *directions()),
         default="top",
         help="controls: the weakest RANK directions, or random ones with the strongest singular "
         "values (default: top)",

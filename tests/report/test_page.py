@@ -353,13 +353,27 @@ def test_every_form_and_control_has_its_rows(tmp_path, undrawn):
     for said in (
         "r = 2, copy, float32", "r = 2, copy, adapter", "r = 0, copy", "r = 0, keep",
         "bottom, r = 2, copy", "rescaled, r = 2, copy",
-        "Everything of the derivative but the change of its projections (r = 0, copy): mean",
+        "Everything of the derivative except the change of its projections (r = 0, copy): mean",
     ):  # fmt: skip
         assert said in text, said
     found = gather(read_experiment(path), tmp_path)
     assert list(found.lowrank) == list(EXPERIMENT["variants"])
     stored = pd.read_csv(tmp_path / "report/tables/fidelity.csv").set_index("variant")
     assert stored.loc["r2-copy-adapter", "serving"].unique() == ["adapter"]
+
+
+def test_another_way_to_fill_the_other_weights_is_on_the_page(tmp_path):
+    """A way beside copy and keep that nobody has named: in the answer, the tables, the figure."""
+    experiment = copy.deepcopy(EXPERIMENT)
+    experiment["variants"] |= {f"r{r}-mean": variant(r, "mean") for r in (2, 8)}
+    path = results_of(tmp_path, experiment)
+    build(path, tmp_path, tmp_path / "report")
+    page = Page((tmp_path / "report/report.html").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.text).split())
+    assert "r = 2, mean" in text
+    assert "with them mean" in text  # in the answer
+    svg = (tmp_path / "report/figures/accuracy-by-rank-sums.svg").read_text()
+    assert all(f"<!-- {way} -->" in svg or f">{way}<" in svg for way in ("copy", "keep", "mean"))
 
 
 def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():

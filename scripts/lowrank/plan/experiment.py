@@ -17,12 +17,9 @@ from typing import Any
 from lowrank.errors import InputError
 from lowrank.places import locate
 from lowrank.plan.checkpoint_files import SINGLE, taken, weight_files
+from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.digest import source_digest
 from lowrank.plan.served import VLLM_RANKS
-
-# Controls of rank 0, and where their embeddings, head and norms come from.
-WITHOUT_DELTA = {"other": "copy", "biases": "keep"}
-
 
 # Sampling settings that change speed and memory, never a completion.
 SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
@@ -34,7 +31,7 @@ RESOURCES = ("threads", "mem_mb", "runtime")
 class Variant:
     """A model made from the base and a part of the delta."""
 
-    kind: str  # lowrank, or the control that it is: other | biases | random | bottom | rescaled
+    kind: str  # lowrank, or the control that it is (plan/controls.py)
     rank: int
     other: str  # where embeddings, head and norms come from: copy | keep
     dtype: str  # bfloat16 | float16 | float32
@@ -43,7 +40,7 @@ class Variant:
     @property
     def name(self) -> str:
         """r16-copy; what is not as in the post is named too: bottom-r16-copy-float32-adapter."""
-        control = "" if self.kind in ("lowrank", *WITHOUT_DELTA) else f"{self.kind}-"
+        control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
         dtype = "" if self.dtype == "bfloat16" else f"-{self.dtype}"
         serving = "" if self.serving == "merged" else f"-{self.serving}"
         return f"{control}r{self.rank}-{self.other}{dtype}{serving}"
@@ -53,7 +50,7 @@ class Variant:
         """Name of its adapter; filled up with zeros if vLLM serves it and lists no such rank."""
         if self.rank == 0:
             return None
-        control = "" if self.kind == "lowrank" else f"{self.kind}-"
+        control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
         padded = self.serving == "adapter" and self.rank not in VLLM_RANKS
         return f"{control}r{self.rank}{'-padded' * padded}"
 
@@ -109,10 +106,10 @@ class Experiment:
     def variants(self) -> dict[str, Variant]:
         """Every variant, by name: the post's in the order of its tables, then the controls."""
         config, made = self.config, []
-        for kind in ("lowrank", *config["controls"]):
+        for kind in (LOWRANK.name, *config["controls"]):
             ways, others, ranks = config["serve_as"], config["other"], config["ranks"]
-            if kind in WITHOUT_DELTA:  # there is nothing to keep apart from the weights
-                ways, others, ranks = ["merged"], [WITHOUT_DELTA[kind]], [0]
+            if only := kind_of(kind).other:  # there is nothing to keep apart from the weights
+                ways, others, ranks = ["merged"], [only], [0]
             made += [
                 Variant(kind, rank, other, dtype, serving)
                 for serving, dtype, other, rank in product(
@@ -242,11 +239,11 @@ class Experiment:
     def adapter_flags(self, adapter: str) -> str:
         """build_adapter.py's flags."""
         made = self.adapters[adapter]
+        kind = kind_of(made.kind)
         settings = {
             "rank": made.rank,
-            "directions": made.kind if made.kind in ("random", "bottom") else None,
-            "seed": self.config["seed"] if made.kind == "random" else None,
-            "rescale": made.kind == "rescaled",
+            **kind.flags,
+            "seed": self.config["seed"] if kind.seeded else None,
             "pad_rank": adapter.endswith("-padded"),
         }
         return flags(settings)

@@ -16,6 +16,7 @@ from lowrank.errors import InputError
 from lowrank.files import read_json, read_table
 from lowrank.metrics import comparisons
 from lowrank.places import locate
+from lowrank.plan.controls import LOWRANK, prefix
 
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
@@ -78,7 +79,7 @@ class Evidence:
     def controls(self) -> dict[str, dict[str, Any]]:
         """The variants that are not the delta's top directions at their own size."""
         variants = self.experiment["variants"]
-        return {name: v for name, v in variants.items() if v["kind"] != "lowrank"}
+        return {name: v for name, v in variants.items() if v["kind"] != LOWRANK.name}
 
     @property
     def judged(self) -> dict[str, str]:
@@ -97,7 +98,7 @@ class Evidence:
         if model not in experiment["variants"]:
             return experiment["models"][model].get("label", model)
         variant = experiment["variants"][model]
-        control = variant["kind"] if variant["kind"] in ("random", "bottom", "rescaled") else ""
+        control = prefix(variant["kind"])
         words = [control] * bool(control) + [f"r = {variant['rank']}", variant["other"]]
         words += [variant["dtype"]] * (variant["dtype"] != experiment["serve_dtype"][0])
         unlike = variant["rank"] > 0 and variant["serving"] != experiment["serve_as"][0]
@@ -118,7 +119,7 @@ def judged(experiment: dict[str, Any]) -> dict[str, str]:
 def lowrank(experiment: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The variants of the delta's top directions that are served in the first form named."""
     form = {"dtype": experiment["serve_dtype"][0], "serving": experiment["serve_as"][0]}
-    wanted = {"kind": "lowrank", **form}
+    wanted = {"kind": LOWRANK.name, **form}
     return {
         name: variant
         for name, variant in experiment["variants"].items()

@@ -4,7 +4,8 @@ Every function takes a table in the form that the phases write and returns a Fig
 figure_style.py saves. Lines differ in dash or marker as well as in colour wherever there are few.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from lowrank.plan.controls import OTHER_WEIGHTS, in_order
 from lowrank.report.experts import by_type, few
 from lowrank.report.figure_style import (
     BLUE,
@@ -39,7 +41,14 @@ MODULES = {
     "up_proj": RED,
     "down_proj": PINK,
 }
-OTHER = {"copy": (BLUE, "o", "-"), "keep": (RED, "s", (0, (4, 2)))}
+# Of each way that other weights are had, in the registry's order: colour, marker, dash.
+WAYS = (
+    (BLUE, "o", "-"),
+    (RED, "s", (0, (4, 2))),
+    (GREEN, "^", (0, (1, 1.6))),
+    (PINK, "D", (0, (5, 1.5, 1, 1.5))),
+)
+ASIDE = 0.12  # of a rank's place: how far apart the ways stand
 NULLS = {
     "energy_kept_gaussian": ("Gaussian noise", (0, (4, 2))),
     "energy_kept_shuffled": ("entries shuffled", (0, (5, 1.5, 1, 1.5))),
@@ -227,7 +236,7 @@ def kept_energy(spectrum: pd.DataFrame, column: str | None = None) -> pd.DataFra
 
 
 def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list[str]) -> Figure:
-    """Accuracy against rank, a panel a measure, copy and keep as lines, references across.
+    """Accuracy against rank, a panel a measure, a line a way of other weights, references across.
 
     points: measure, rank, other, value, low, high; one row a variant and measure.
     references: measure, label, value, low, high; drawn as level lines, the last one with its
@@ -237,7 +246,7 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
     dashes = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (5, 1.5, 1, 1.5))]
     ranks = sorted(int(rank) for rank in points["rank"].unique())
     place = {rank: i for i, rank in enumerate(ranks)}
-    both = points["other"].nunique() > 1
+    ways = _ways(points["other"])
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 3.8), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -249,13 +258,10 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
                 if i == len(level) - 1 and np.isfinite(row.low):
                     axes.axhspan(row.low, row.high, color=MUTED, alpha=0.13, linewidth=0)
             here = points[points["measure"] == measure]
-            for other, (colour, marker, dash) in OTHER.items():
+            for i, (other, (colour, marker, dash)) in enumerate(ways.items()):
                 rows = here[here["other"] == other].sort_values("rank")
-                if rows.empty:
-                    continue
-                # Copy and keep stand a little apart so that their intervals do not overlap.
-                aside = {"copy": -0.06, "keep": 0.06}[other] if both else 0.0
-                x = rows["rank"].map(place) + aside
+                # The ways stand a little apart so that their intervals do not overlap.
+                x = rows["rank"].map(place) + ASIDE * (i - (len(ways) - 1) / 2)
                 axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=1.3)
                 axes.plot(
                     x, rows["value"], color=colour, marker=marker, linestyle=dash, linewidth=1.5,
@@ -284,7 +290,8 @@ def fidelity(table: pd.DataFrame) -> Figure:
         height = 1.1 + 0.3 * len(table)
         figure = Figure(figsize=(8.6, height), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        colours = [OTHER.get(other, (GREY, "D", "-"))[0] for other in table["other"]]
+        ways = _ways([*OTHER_WEIGHTS, *table["other"]])
+        colours = [ways[other][0] for other in table["other"]]
         for axes, column, title in (
             (left, "relative_error", "Relative error of the stored change"),
             (right, "left_at_base", "Entries left at the base's value"),
@@ -298,6 +305,14 @@ def fidelity(table: pd.DataFrame) -> Figure:
         left.set_yticks(at, table["label"])
         right.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
     return figure
+
+
+def _ways(names: Iterable[str]) -> dict[str, tuple]:
+    """How each way that other weights are had is drawn; those known first, in their order."""
+    styles = {**dict(zip(OTHER_WEIGHTS, WAYS, strict=False))}
+    unknown = in_order(set(names) - set(styles))
+    styles |= dict(zip(unknown, itertools.cycle(WAYS[len(OTHER_WEIGHTS) :]), strict=False))
+    return {name: styles[name] for name in in_order(names)}
 
 
 def _matrices(spectrum: pd.DataFrame):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from lowrank.plan.controls import in_order, kind_of, other_weights
 from lowrank.report import verdicts
 from lowrank.report.deltas import energy_at, null_energy_at, ranks_of
 from lowrank.report.evidence import Evidence
@@ -32,13 +33,6 @@ BY_LAYER = (
     "What training changed, layer by layer, a line a module. Overlap: how much of the leading"
     " singular directions of D lies in those of W, over what unrelated directions would (dashed)."
 )
-CONTROLS = {
-    "other": "rank 0 with all else copied",
-    "biases": "rank 0 with all else kept, so the projections' biases alone",
-    "random": "the same singular values in random directions",
-    "bottom": "the delta's weakest directions",
-    "rescaled": "the top directions scaled up to the norm of the whole delta",
-}
 SERVING = {
     "merged": "merged into the weights",
     "adapter": "kept apart as an adapter on a checkpoint that has everything else",
@@ -61,12 +55,10 @@ def asked(found: Evidence) -> list[str]:
     experiment, sampling = found.experiment, found.experiment["sampling"]
     base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
     ranks = [str(rank) for rank in ranks_of(found)]
-    kinds = {variant["other"] for variant in found.lowrank.values()}
-    kept = {
-        "copy": f"copied from {derivative}",
-        "keep": f"left as in {base}",
-    }
-    ways = " or ".join(kept[other] for other in ("copy", "keep") if other in kinds)
+    ways = " or ".join(
+        other_weights(other).source.format(base=base, derivative=derivative)
+        for other in in_order({variant["other"] for variant in found.lowrank.values()})
+    )
     benchmarks = listed(
         [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
     )
@@ -75,7 +67,7 @@ def asked(found: Evidence) -> list[str]:
         f"How much of what training changed between {base} and {derivative} is low-rank, and does"
         " the model keep its reasoning when only that part is kept?"
     )
-    controls = [CONTROLS[kind] for kind in experiment["controls"]]
+    controls = [kind_of(kind).what for kind in experiment["controls"]]
     ways_to_serve = listed([SERVING[way] for way in experiment["serve_as"]])
     return [
         question,
@@ -217,7 +209,7 @@ def _accuracy(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str
     for name, variant in found.lowrank.items():
         if variant["rank"] == lowest:
             value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
-            how = {"copy": "copied", "keep": "kept"}[variant["other"]]
+            how = other_weights(variant["other"]).done
             reached.append(f"{fraction(value)} with {'them' if reached else others(found)} {how}")
             share = verdicts.gain_kept(to_derivative.loc[name])
             under = f" ({share['under']})" if share["under"] else ""

@@ -9,14 +9,10 @@ import pandas as pd
 from lowrank.metrics.comparisons import UNANSWERED
 from lowrank.metrics.paired import ALPHA, least_margin, least_problems
 from lowrank.metrics.wording import headline, measure_name, points, verdict
+from lowrank.plan.controls import CONTROLS, kind_of
 from lowrank.report.evidence import Evidence
 from lowrank.report.findings import DASH, cell, grid, listed, percent, published_value, row
 
-# The controls of rank 0, as a sentence on one begins.
-KINDS = {
-    "other": "Everything of the derivative but the change of its projections",
-    "biases": "The projections' biases alone",
-}
 SAYS = {
     "kept": "kept by",
     "better": "exceeded by",
@@ -233,7 +229,7 @@ def gain(
 
 
 def controls(
-    found: Evidence, comparisons: pd.DataFrame, benchmark: str, kinds: Container[str] = KINDS
+    found: Evidence, comparisons: pd.DataFrame, benchmark: str, kinds: Container[str] = CONTROLS
 ) -> list[str]:
     """How the controls of rank 0, served in the first form, fare: a sentence each.
 
@@ -244,14 +240,16 @@ def controls(
     means = here[here["metric"] == "mean"].set_index(["model", "reference"])
     said = []
     for name, variant in found.controls.items():
-        if variant["kind"] not in kinds or variant["dtype"] != experiment["serve_dtype"][0]:
+        kind = kind_of(variant["kind"])
+        first_form = variant["dtype"] == experiment["serve_dtype"][0]
+        if not kind.begins or kind.name not in kinds or not first_form:
             continue
         label = found.label(name)
         above, below = (
             means.loc[label, found.label(experiment[side])] for side in ("derivative", "base")
         )
         said.append(
-            f"{KINDS[variant['kind']]} ({label}): mean accuracy {above['value']:.3f},"
+            f"{kind.begins} ({label}): mean accuracy {above['value']:.3f},"
             f" {above['verdict']} and {below['verdict']}."
         )
     return said
