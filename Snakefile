@@ -21,8 +21,9 @@ sys.path.insert(0, str(HERE / "scripts"))
 from lowrank.plan.compared import compared, compared_flags, compared_grades, comparisons
 from lowrank.plan.configuration import load
 from lowrank.plan.digest import code_digest, source_digest
+from lowrank.plan.layout import completions_beside
 from lowrank.errors import InputError
-from lowrank.plan.experiment import adapter_weights, folder_flag
+from lowrank.plan.experiment import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
 from lowrank.models.planned import check_lengths, check_sizes
@@ -49,6 +50,7 @@ try:
         check_sizes(experiment)
 except InputError as error:
     sys.exit(f"error: {error}")
+layout = experiment.layout
 
 
 # One machine samples on one GPU at a time, unless it is told --resources gpu=N, and starts no more
@@ -71,7 +73,6 @@ report: f"{HERE}/workflow/report/workflow.rst"
 
 
 wildcard_constraints:
-    experiment=experiment.name,
     model="|".join(experiment.sampled + list(experiment.models)),
     delta="|".join(experiment.deltas),
     variant="|".join(experiment.variants),
@@ -85,8 +86,8 @@ rule all:
     input:
         experiment.evidence(),
         comparisons(experiment),
-        f"results/{experiment.name}/report/report.html",
-        f"results/{experiment.name}/asked-{experiment.question}.json",
+        layout.report / "report.html",
+        layout.asked(experiment.question),
     message:
         experiment.plan
 

@@ -49,7 +49,7 @@ cast left at the base's value, the cosine) and manifest.json, last.""",
     parser.add_argument(
         "--leave-out",
         action="append",
-        nargs="+",
+        nargs="*",
         default=[],
         metavar="PATTERN",
         help="tensors to do without, as for delta_svd.py",

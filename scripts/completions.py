@@ -39,9 +39,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    from lowrank.plan.layout import completions_of
     from lowrank.sampling.keeping import prune, settings
 
-    found = settings(given.store or given.results / "completions", given.results)
+    found = settings(given.store or completions_of(given.results), given.results)
     if given.do == "prune":
         found = [setting for setting in found if not setting.asked_by]
     for setting in found:

@@ -28,7 +28,7 @@ Interrupted, it goes on from the matrices already done, as long as their weights
     parser.add_argument(
         "--leave-out",
         action="append",
-        nargs="+",
+        nargs="*",
         default=[],
         metavar="PATTERN",
         help="tensors to do without, as shell patterns such as '*.inv_freq'; without it a tensor "

@@ -38,7 +38,6 @@ def test_the_post_is_planned_as_published():
     assert post.subject["references"] == ["distill", "deepscaler"]
     assert (post.base, post.derivative) == ("distill", "deepscaler")
     assert post.parts == ["1-of-1"]
-    assert post.gpus == 1
 
 
 def test_values_on_the_command_line_are_what_they_look_like():
@@ -84,40 +83,46 @@ def test_a_variant_is_built_and_served_as_it_is_named():
     asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
     asked |= {"serve_dtype": ["float32"], "controls": ["other", "random", "rescaled"]}
     mini = load(CONFIG | asked | {"seed": 7, "details": False}, ROOT)
-    adapters = "results/mini/adapters/rl"
-    assert mini.adapter("r3-copy-float32") == [f"{adapters}/r3/adapter.json"]
-    assert mini.beside("r3-copy-float32") == []
-    assert "--carrier" not in mini.variant_flags("r3-copy-float32")
-    assert "--dtype=float32" in mini.sampling_flags("r3-copy-float32")
-    # vLLM serves no rank 3: the adapter is filled up, and kept apart from the carrier.
-    assert mini.beside("r3-copy-float32-adapter") == [f"{adapters}/r3-padded/adapter.json"]
-    assert mini.adapter_flags("r3-padded") == "--pad-rank --rank=3"
-    assert "--carrier" in mini.variant_flags("r3-copy-float32-adapter")
-    assert folder_flag("adapter", mini.beside("r3-copy-float32-adapter")) == (
-        f"--adapter {adapters}/r3-padded"
-    )
+    adapters = Path("results/mini/adapters/rl")
+    made = mini.variants["r3-copy-float32"]
+    assert [adapter.record for adapter in mini.adapter(made.name)] == [adapters / "r3/adapter.json"]
+    assert mini.unmerged(made.name) == []
+    assert mini.served_dtype(made.name) == made.dtype == "float32"
+    # vLLM serves no rank 3: the adapter is filled up, and kept apart from the checkpoint.
+    apart = mini.variants["r3-copy-float32-adapter"]
+    assert apart.unmerged
+    assert mini.adapters["r3-padded"].padded
+    assert not mini.adapters["r3"].padded
+    (adapter,) = mini.unmerged(apart.name)
+    assert adapter.record == adapters / "r3-padded/adapter.json"
+    assert folder_flag("adapter", [adapter.record]) == f"--adapter {adapters}/r3-padded"
     assert mini.adapter("r0-copy-float32") == []
-    assert folder_flag("adapter", mini.adapter("r0-copy-float32")) == ""
-    assert mini.adapter_flags("random-r3") == "--directions=random --rank=3 --seed=7"
-    assert mini.adapter_flags("rescaled-r3") == "--rank=3 --rescale"
+    assert folder_flag("adapter", []) == ""
+    assert mini.control_flags("r3") == ""
+    assert mini.control_flags("random-r3") == "--directions=random --seed=7"
+    assert mini.control_flags("rescaled-r3") == "--rescale"
     # The models themselves are served in the experiment's own dtype.
-    assert "--dtype=bfloat16" in mini.sampling_flags("rl")
-    assert mini.statistics_flags == ""
+    assert mini.served_dtype("rl") == "bfloat16"
 
 
 def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served():
     mini, post = (load(CONFIG | {"experiment": name}, ROOT) for name in ("mini", "deepscaler"))
-    for model in mini.sampled:
-        assert "--compute-dtype=float32 " in mini.sampling_flags(model)
-        assert "--dtype=bfloat16 " in mini.sampling_flags(model)
-    for model in post.sampled:
-        assert "--compute-dtype=bfloat16 " in post.sampling_flags(model)
+    assert {mini.compute_dtype(model) for model in mini.sampled} == {"float32"}
+    assert {mini.served_dtype(model) for model in mini.sampled} == {"bfloat16"}
+    assert {post.compute_dtype(model) for model in post.sampled} == {"bfloat16"}
 
 
-def test_speed_is_asked_of_the_engine_and_is_no_setting_of_a_completion():
+def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monkeypatch):
     mini = load(CONFIG, ROOT)
-    assert mini.engine_flags == "--max-num-seqs=512"
-    assert "num-seqs" not in mini.sampling_flags("rl")
+    assert mini.speed_flags == "--max-num-seqs=512"
+    subject = read("mini")
+    subject["sampling"] |= {"max_num_seqs": 4, "threads": 2}
+    (root / "experiments/mini.yaml").write_text(yaml.safe_dump(subject))
+    (root / "resources").symlink_to(ROOT / "resources")
+    monkeypatch.chdir(root)  # whose experiments/ comes first
+    slower = load(CONFIG | {"results": "elsewhere"}, root)
+    assert slower.speed_flags == "--max-num-seqs=4"
+    assert slower.question == mini.question
 
 
 @pytest.mark.parametrize(
@@ -245,8 +250,7 @@ def test_the_order_of_keys_changes_no_flag(root):
         subject[group] = dict(reversed(subject[group].items()))
     (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject, sort_keys=False))
     mini, mine = load(CONFIG, ROOT), load(CONFIG | {"experiment": "mine"}, root)
-    for model in mini.sampled:
-        assert mini.sampling_flags(model) == mine.sampling_flags(model)
+    assert mini.speed_flags == mine.speed_flags
     assert mini.grading_flags("mini30") == mine.grading_flags("mini30")
 
 

@@ -8,61 +8,66 @@ rule delta_svd:
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
         weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
     output:
-        basis=directory("results/{experiment}/delta/{delta}/basis"),
-        manifest="results/{experiment}/delta/{delta}/manifest.json",
-        ledger="results/{experiment}/delta/{delta}/ledger.parquet",
+        basis=directory(layout.delta("{delta}").basis),
+        manifest=layout.delta("{delta}").manifest,
+        ledger=layout.delta("{delta}").ledger,
     log:
-        "results/{experiment}/logs/delta/{delta}.log",
+        layout.log("delta/{delta}"),
     benchmark:
-        "results/{experiment}/timings/delta/{delta}.tsv"
+        layout.timing("delta/{delta}")
     conda:
         "../../envs/delta.yaml"
     threads: experiment.factoring["threads"]
     resources:
-        mem_mb=experiment.factoring["mem_mb"],
+        mem_mb=lambda w, attempt: experiment.factoring["mem_mb"] * attempt,
         runtime=lambda w, attempt: 60 * attempt,
         gpu=int(experiment.factoring["device"] == "cuda"),
     params:
         program=shipped("scripts/delta_svd.py"),
         code=code_digest("scripts/delta_svd.py"),
-        flags=lambda w: experiment.delta_flags(w.delta),
+        leave_out=lambda w: experiment.left_out(w.delta),
         device=experiment.factoring["device"],
+        base=subpath(input.base, parent=True),
+        derivative=subpath(input.derivative, parent=True),
+        folder=subpath(output.manifest, parent=True),
     shell:
-        "python {params.program:q} --base $(dirname {input.base})"
-        " --derivative $(dirname {input.derivative}) {params.flags}"
-        " --device {params.device} --threads {threads}"
-        " --output $(dirname {output.manifest}) &> {log}"
+        "python {params.program:q} --base {params.base} --derivative {params.derivative}"
+        " --leave-out {params.leave_out:q} --device {params.device} --threads {threads}"
+        " --output {params.folder} &> {log}"
 
 
 rule delta_statistics:
     """What a delta says: its spectrum, and a line of statistics a matrix."""
     input:
-        delta="results/{experiment}/delta/{delta}/manifest.json",
-        basis=ancient("results/{experiment}/delta/{delta}/basis"),
+        delta=layout.delta("{delta}").manifest,
+        basis=ancient(layout.delta("{delta}").basis),
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
         weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
     output:
-        spectrum="results/{experiment}/delta/{delta}/spectrum.parquet",
-        summary="results/{experiment}/delta/{delta}/summary.parquet",
-        record="results/{experiment}/delta/{delta}/statistics.json",
+        spectrum=layout.delta("{delta}").spectrum,
+        summary=layout.delta("{delta}").summary,
+        record=layout.delta("{delta}").statistics,
     log:
-        "results/{experiment}/logs/statistics/{delta}.log",
+        layout.log("statistics/{delta}"),
     benchmark:
-        "results/{experiment}/timings/statistics/{delta}.tsv"
+        layout.timing("statistics/{delta}")
     conda:
         "../../envs/delta.yaml"
     threads: experiment.factoring["threads"]
     resources:
-        mem_mb=experiment.factoring["mem_mb"],
+        mem_mb=lambda w, attempt: experiment.factoring["mem_mb"] * attempt,
         runtime=lambda w, attempt: 60 * attempt,
         gpu=int(experiment.factoring["device"] == "cuda"),
     params:
         program=shipped("scripts/delta_statistics.py"),
         code=code_digest("scripts/delta_statistics.py"),
-        flags=experiment.statistics_flags,
+        details_flag=flags({"details": experiment.config["details"]}),
         device=experiment.factoring["device"],
+        delta=subpath(input.delta, parent=True),
+        base=subpath(input.base, parent=True),
+        derivative=subpath(input.derivative, parent=True),
     shell:
-        "python {params.program:q} --delta $(dirname {input.delta}) --base $(dirname {input.base})"
-        " --derivative $(dirname {input.derivative}) {params.flags}"
+        "python {params.program:q} --delta {params.delta} --base {params.base}"
+        " --derivative {params.derivative} {params.details_flag}"
         " --device {params.device} --threads {threads} &> {log}"

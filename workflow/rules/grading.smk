@@ -5,13 +5,13 @@ rule grade:
     """The answer of every completion of a model, and whether it is right."""
     input:
         samples=lambda w: experiment.samples(w.benchmark, w.model),
-        problems="results/{experiment}/benchmarks/{benchmark}.parquet",
+        problems=layout.problems("{benchmark}"),
     output:
-        grades="results/{experiment}/grades/{benchmark}/{model}.parquet",
+        grades=layout.grades("{benchmark}", "{model}"),
     log:
-        "results/{experiment}/logs/grades/{benchmark}/{model}.log",
+        layout.log("grades/{benchmark}/{model}"),
     benchmark:
-        "results/{experiment}/timings/grades/{benchmark}/{model}.tsv"
+        layout.timing("grades/{benchmark}/{model}")
     conda:
         "../../envs/grading.yaml"
     threads: lambda w: experiment.grading_workers(w.benchmark)
@@ -21,7 +21,7 @@ rule grade:
     params:
         program=shipped("scripts/grade.py"),
         code=code_digest("scripts/grade.py"),
-        how_to_read=lambda w: experiment.grading_flags(w.benchmark),
+        reading_flags=lambda w: experiment.grading_flags(w.benchmark),
     shell:
         "python {params.program:q} --samples {input.samples} --problems {input.problems}"
-        " {params.how_to_read} --workers {threads} --output {output.grades} &> {log}"
+        " {params.reading_flags} --workers {threads} --output {output.grades} &> {log}"

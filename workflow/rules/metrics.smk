@@ -4,11 +4,11 @@
 rule metrics:
     """Accuracy, pass@k and Maj@k of one model, with intervals."""
     input:
-        grades="results/{experiment}/grades/{benchmark}/{model}.parquet",
+        grades=layout.grades("{benchmark}", "{model}"),
     output:
-        metrics="results/{experiment}/metrics/{benchmark}/{model}.csv",
+        metrics=layout.metrics("{benchmark}", "{model}"),
     log:
-        "results/{experiment}/logs/metrics/{benchmark}/{model}.log",
+        layout.log("metrics/{benchmark}/{model}"),
     conda:
         "../../envs/grading.yaml"
     threads: 1
@@ -32,10 +32,10 @@ rule compare:
     input:
         grades=lambda w: compared_grades(experiment, w.compared),
     output:
-        comparisons="results/{experiment}/comparisons/{compared}.csv",
-        record="results/{experiment}/comparisons/{compared}.json",
+        comparisons=layout.comparisons("{compared}"),
+        record=layout.comparisons_record("{compared}"),
     log:
-        "results/{experiment}/logs/comparisons/{compared}.log",
+        layout.log("comparisons/{compared}"),
     conda:
         "../../envs/grading.yaml"
     threads: 1

@@ -4,22 +4,22 @@
 rule fetch_weights:
     """One file of a checkpoint's weights."""
     output:
-        weights="results/{experiment}/models/{model}/{file}.safetensors",
+        weights=layout.model("{model}").weights("{file}.safetensors"),
     log:
-        "results/{experiment}/logs/models/{model}-{file}.log",
+        layout.log("models/{model}-{file}"),
     conda:
         "../../envs/models.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=lambda w, attempt: 1000 * attempt,
         runtime=lambda w, attempt: 120 * attempt,
     params:
         program=shipped("scripts/fetch_weights.py"),
         code=code_digest("scripts/fetch_weights.py"),
         content=lambda w: experiment.source_content("models", w.model, f"{w.file}.safetensors"),
-        source=lambda w: experiment.source_flags("models", w.model),
+        source_flags=lambda w: experiment.source_flags("models", w.model),
     shell:
-        "python {params.program:q} {params.source} --output {output.weights:q} &> {log:q}"
+        "python {params.program:q} {params.source_flags} --output {output.weights:q} &> {log:q}"
 
 
 rule fetch_model:
@@ -27,42 +27,42 @@ rule fetch_model:
     input:
         weights=ancient(lambda w: experiment.weights(w.model)),
     output:
-        config="results/{experiment}/models/{model}/config.json",
-        manifest="results/{experiment}/models/{model}/manifest.json",
+        config=layout.model("{model}").config,
+        manifest=layout.model("{model}").manifest,
     log:
-        "results/{experiment}/logs/models/{model}.log",
+        layout.log("models/{model}"),
     conda:
         "../../envs/models.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=lambda w, attempt: 1000 * attempt,
         runtime=lambda w, attempt: 120 * attempt,
     params:
         program=shipped("scripts/fetch_model.py"),
         code=code_digest("scripts/fetch_model.py"),
         content=lambda w: experiment.source_content("models", w.model),
-        source=lambda w: experiment.source_flags("models", w.model),
+        source_flags=lambda w: experiment.source_flags("models", w.model),
+        folder=subpath(output.manifest, parent=True),
     shell:
-        "python {params.program:q} {params.source}"
-        " --output $(dirname {output.manifest}) &> {log}"
+        "python {params.program:q} {params.source_flags} --output {params.folder} &> {log}"
 
 
 rule fetch_benchmark:
     """A problem set as one uniform table: problem_id, problem, answer."""
     output:
-        problems="results/{experiment}/benchmarks/{benchmark}.parquet",
+        problems=layout.problems("{benchmark}"),
     log:
-        "results/{experiment}/logs/benchmarks/{benchmark}.log",
+        layout.log("benchmarks/{benchmark}"),
     conda:
         "../../envs/models.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=lambda w, attempt: 1000 * attempt,
         runtime=lambda w, attempt: 15 * attempt,
     params:
         program=shipped("scripts/fetch_benchmark.py"),
         code=code_digest("scripts/fetch_benchmark.py"),
         content=lambda w: experiment.source_content("benchmarks", w.benchmark),
-        source=lambda w: experiment.source_flags("benchmarks", w.benchmark),
+        source_flags=lambda w: experiment.source_flags("benchmarks", w.benchmark),
     shell:
-        "python {params.program:q} {params.source} --output {output.problems} &> {log}"
+        "python {params.program:q} {params.source_flags} --output {output.problems} &> {log}"

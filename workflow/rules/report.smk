@@ -8,16 +8,16 @@ rule report:
         comparisons(experiment),
     output:
         # Named after what is asked: another question is another file, whatever Snakemake remembers.
-        asked=f"results/{{experiment}}/asked-{experiment.question}.json",
+        asked=layout.asked(experiment.question),
         page=report(
-            "results/{experiment}/report/report.html",
+            layout.report / "report.html",
             caption="../report/report.rst",
             category="Report",
             labels={"shows": "everything on one page"},
         ),
         accuracy=[
             report(
-                f"results/{{experiment}}/report/figures/accuracy-by-rank-{benchmark}.svg",
+                layout.report / f"figures/accuracy-by-rank-{benchmark}.svg",
                 caption="../report/accuracy-by-rank.rst",
                 category="Accuracy",
                 labels={"shows": "accuracy by rank", "of": benchmark},
@@ -26,7 +26,7 @@ rule report:
         ],
         spectra=[
             report(
-                f"results/{{experiment}}/report/figures/{figure}-{delta}.svg",
+                layout.report / f"figures/{figure}-{delta}.svg",
                 caption=f"../report/{figure}.rst",
                 category="Deltas",
                 labels={"shows": figure.replace("-", " by "), "of": delta},
@@ -35,20 +35,20 @@ rule report:
             for figure in ("spectrum", "spectrum-modules", "layers")
         ],
         energy=report(
-            "results/{experiment}/report/figures/energy.svg",
+            layout.report / "figures/energy.svg",
             caption="../report/energy.rst",
             category="Deltas",
             labels={"shows": "energy by rank", "of": "all deltas"},
         ),
         fidelity=report(
-            "results/{experiment}/report/figures/fidelity.svg",
+            layout.report / "figures/fidelity.svg",
             caption="../report/fidelity.rst",
             category="Accuracy",
             labels={"shows": "fidelity of what was served", "of": "all variants"},
         ),
         tables=[
             report(
-                f"results/{{experiment}}/report/tables/{table}.csv",
+                layout.report / f"tables/{table}.csv",
                 caption=f"../report/{table}.rst",
                 category="Tables",
                 labels={"shows": table, "of": "everything"},
@@ -56,12 +56,12 @@ rule report:
             for table in ("results", "metrics", "comparisons", "deltas", "fidelity")
         ],
     log:
-        "results/{experiment}/logs/report.log",
+        layout.log("report"),
     conda:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=lambda w, attempt: 4000 * attempt,
         runtime=lambda w, attempt: 15 * attempt,
     params:
         program=shipped("scripts/report.py"),
@@ -69,8 +69,9 @@ rule report:
         template=source_digest(ROOT / "workflow/report/template.html.j2"),
         published=experiment.published_content(),
         experiment=lambda w, output: experiment.description(),
+        results=layout.folder,
+        folder=layout.report,
     shell:
         "printf '%s' {params.experiment:q} > {output.asked};"
         " python {params.program:q} --experiment {output.asked}"
-        " --results $(dirname $(dirname {output.page}))"
-        " --output $(dirname {output.page}) &> {log}"
+        " --results {params.results:q} --output {params.folder:q} &> {log}"

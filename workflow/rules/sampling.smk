@@ -6,47 +6,69 @@ rule sample:
     input:
         model=lambda w: experiment.manifest(w.model),
         weights=ancient(lambda w: experiment.weights(w.model)),
-        adapter=lambda w: experiment.beside(w.model),
-        factors=ancient(lambda w: adapter_weights(experiment.beside(w.model))),
+        adapter=lambda w: [adapter.record for adapter in experiment.unmerged(w.model)],
+        factors=ancient(lambda w: [adapter.weights for adapter in experiment.unmerged(w.model)]),
         tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
-        problems=expand(
-            "results/{{experiment}}/benchmarks/{benchmark}.parquet",
-            benchmark=experiment.benchmarks,
-        ),
+        problems=[layout.problems(benchmark) for benchmark in experiment.benchmarks],
     output:
-        samples=expand(
-            "results/{{experiment}}/samples/{benchmark}/{{model}}/{{part}}.parquet",
-            benchmark=experiment.benchmarks,
-        ),
-        provenance=expand(
-            "results/{{experiment}}/samples/{benchmark}/{{model}}/{{part}}.json",
-            benchmark=experiment.benchmarks,
-        ),
+        samples=[
+            layout.samples(benchmark, "{model}", "{part}") for benchmark in experiment.benchmarks
+        ],
+        provenance=[
+            layout.provenance(benchmark, "{model}", "{part}")
+            for benchmark in experiment.benchmarks
+        ],
     log:
-        "results/{experiment}/logs/samples/{model}-{part}.log",
+        layout.log("samples/{model}-{part}"),
     benchmark:
-        "results/{experiment}/timings/samples/{model}-{part}.tsv"
+        layout.timing("samples/{model}-{part}")
     conda:
         f"../../envs/sampling-{experiment.sampling['device']}.yaml"
     threads: experiment.sampling["threads"]
     resources:
-        mem_mb=experiment.sampling["mem_mb"],
+        mem_mb=lambda w, attempt: experiment.sampling["mem_mb"] * attempt,
         runtime=lambda w, attempt: experiment.sampling["runtime"] * attempt,
-        gpu=experiment.gpus,
+        gpu=int(experiment.sampling["device"] == "cuda"),
         # What changes speed and memory alone: a resource, as a changed param would run jobs again.
-        engine=experiment.engine_flags,
+        speed_flags=experiment.speed_flags,
     params:
         program=shipped("scripts/sample.py"),
         code=code_digest("scripts/sample.py"),
-        adapter=lambda w, input: folder_flag("adapter", input.adapter),
-        tables=lambda w, input, output: experiment.table_flags(input.problems, output.samples),
-        store=lambda w, output: Path(output.samples[0]).parents[4] / "completions",
-        pool=lambda w: experiment.pool_flags(w.part),
-        settings=lambda w: experiment.sampling_flags(w.model),
+        benchmark_flags=lambda w, input, output: experiment.benchmark_flags(
+            input.problems, output.samples
+        ),
+        samples=experiment.config["samples"],
+        part=lambda w: w.part.split("-of-")[0],
+        parts=len(experiment.parts),
+        seed=experiment.config["seed"],
+        resample=experiment.config["resample"],
+        device=experiment.sampling["device"],
+        dtype=lambda w: experiment.served_dtype(w.model),
+        compute_dtype=lambda w: experiment.compute_dtype(w.model),
+        temperature=experiment.sampling["temperature"],
+        top_p=experiment.sampling["top_p"],
+        max_tokens=experiment.sampling["max_tokens"],
+        max_model_len=experiment.sampling["max_model_len"],
+        # Of a function, as the braces in {problem} are no wildcard.
+        system=lambda w: experiment.sampling["system"],
+        user=lambda w: experiment.sampling["user"],
+        think_prefix=lambda w: experiment.sampling["think_prefix"],
+        model=subpath(input.model, parent=True),
+        tokenizer=subpath(input.tokenizer, parent=True),
+        adapter_flag=lambda w, input: folder_flag("adapter", input.adapter),
+        store=lambda w, output: completions_beside(output.samples[0]),
     shell:
-        "python {params.program:q} --model $(dirname {input.model})"
-        " --tokenizer $(dirname {input.tokenizer}) --model-name {wildcards.model}"
-        " {params.adapter} {params.tables} {params.pool} {params.settings}"
-        " --store {params.store:q} {resources.engine} --memory-mb {resources.mem_mb}"
+        "python {params.program:q} --model {params.model} {params.adapter_flag}"
+        " --tokenizer {params.tokenizer} --model-name {wildcards.model}"
+        " {params.benchmark_flags} --samples {params.samples}"
+        " --part {params.part} --parts {params.parts} --seed {params.seed}"
+        " --store {params.store} --resample {params.resample}"
+        " --device {params.device} --dtype {params.dtype}"
+        " --compute-dtype {params.compute_dtype}"
+        " --temperature {params.temperature} --top-p {params.top_p}"
+        " --max-tokens {params.max_tokens} --max-model-len {params.max_model_len}"
+        " --system={params.system:q} --user={params.user:q}"
+        " --think-prefix={params.think_prefix:q}"
+        " {resources.speed_flags} --memory-mb {resources.mem_mb} --threads {threads}"
         # Snakemake removes the log of a job that is tried again; the first failure stays in .all.
-        " --threads {threads} 2>&1 | tee -a {log}.all > {log}"
+        " 2>&1 | tee -a {log}.all > {log}"

@@ -3,7 +3,7 @@
 # copies them to resources/mini.
 
 TRAINING = "experiments/training/mini.yaml"
-TRAINED = "results/mini-training"
+TRAINED = layout.training
 
 
 rule make_problems:

@@ -4,68 +4,81 @@
 rule build_adapter:
     """A delta cut to a rank as a PEFT adapter: r16 its top directions, or a control."""
     input:
-        delta="results/{experiment}/delta/{delta}/manifest.json",
-        basis=ancient("results/{experiment}/delta/{delta}/basis"),
+        delta=layout.delta("{delta}").manifest,
+        basis=ancient(layout.delta("{delta}").basis),
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
         weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
     output:
-        adapter="results/{experiment}/adapters/{delta}/{adapter}/adapter_model.safetensors",
-        config="results/{experiment}/adapters/{delta}/{adapter}/adapter_config.json",
-        ranks="results/{experiment}/adapters/{delta}/{adapter}/adapter.json",
+        adapter=layout.adapter("{delta}", "{adapter}").weights,
+        config=layout.adapter("{delta}", "{adapter}").config,
+        ranks=layout.adapter("{delta}", "{adapter}").record,
     log:
-        "results/{experiment}/logs/adapters/{delta}-{adapter}.log",
+        layout.log("adapters/{delta}-{adapter}"),
     benchmark:
-        "results/{experiment}/timings/adapters/{delta}-{adapter}.tsv"
+        layout.timing("adapters/{delta}-{adapter}")
     conda:
         "../../envs/delta.yaml"
     threads: experiment.factoring["threads"]
     resources:
-        mem_mb=experiment.factoring["mem_mb"],
+        mem_mb=lambda w, attempt: experiment.factoring["mem_mb"] * attempt,
         runtime=lambda w, attempt: 30 * attempt,
     params:
         program=shipped("scripts/build_adapter.py"),
         code=code_digest("scripts/build_adapter.py"),
-        flags=lambda w: experiment.adapter_flags(w.adapter),
+        rank=lambda w: experiment.adapters[w.adapter].rank,
+        control_flags=lambda w: experiment.control_flags(w.adapter),
+        padding_flag=lambda w: flags({"pad_rank": experiment.adapters[w.adapter].padded}),
+        delta=subpath(input.delta, parent=True),
+        base=subpath(input.base, parent=True),
+        derivative=subpath(input.derivative, parent=True),
+        folder=subpath(output.adapter, parent=True),
     shell:
-        "python {params.program:q} --delta $(dirname {input.delta})"
-        " --base $(dirname {input.base}) --derivative $(dirname {input.derivative})"
-        " {params.flags} --threads {threads} --output $(dirname {output.adapter}) &> {log}"
+        "python {params.program:q} --delta {params.delta} --base {params.base}"
+        " --derivative {params.derivative} --rank {params.rank} {params.control_flags}"
+        " {params.padding_flag} --threads {threads} --output {params.folder} &> {log}"
 
 
 rule build_variant:
     """A complete checkpoint: base, adapter and biases, other tensors copied or kept."""
     input:
-        adapter=lambda w: experiment.adapter(w.variant),
+        adapter=lambda w: [adapter.record for adapter in experiment.adapter(w.variant)],
         base=experiment.manifest(experiment.base),
         derivative=experiment.manifest(experiment.derivative),
         tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
         weights=ancient(experiment.weights(experiment.base, experiment.derivative)),
-        factors=ancient(lambda w: adapter_weights(experiment.adapter(w.variant))),
+        factors=ancient(lambda w: [adapter.weights for adapter in experiment.adapter(w.variant)]),
     output:
         weights=(str if experiment.config["keep_variants"] else temp)(
-            "results/{experiment}/variants/{variant}/model.safetensors"
+            layout.variant("{variant}").weights("model.safetensors")
         ),
-        config="results/{experiment}/variants/{variant}/config.json",
-        manifest="results/{experiment}/variants/{variant}/manifest.json",
-        fidelity="results/{experiment}/variants/{variant}/fidelity.json",
+        config=layout.variant("{variant}").config,
+        manifest=layout.variant("{variant}").manifest,
+        fidelity=layout.variant("{variant}").fidelity,
     log:
-        "results/{experiment}/logs/variants/{variant}.log",
+        layout.log("variants/{variant}"),
     benchmark:
-        "results/{experiment}/timings/variants/{variant}.tsv"
+        layout.timing("variants/{variant}")
     conda:
         "../../envs/delta.yaml"
     threads: experiment.factoring["threads"]
     resources:
-        mem_mb=experiment.factoring["mem_mb"],
+        mem_mb=lambda w, attempt: experiment.factoring["mem_mb"] * attempt,
         runtime=lambda w, attempt: 30 * attempt,
     params:
         program=shipped("scripts/build_variant.py"),
         code=code_digest("scripts/build_variant.py"),
-        adapter=lambda w, input: folder_flag("adapter", input.adapter),
-        flags=lambda w: experiment.variant_flags(w.variant),
+        other=lambda w: experiment.variants[w.variant].other,
+        dtype=lambda w: experiment.variants[w.variant].dtype,
+        carrier_flag=lambda w: flags({"carrier": experiment.variants[w.variant].unmerged}),
+        leave_out=experiment.left_out(experiment.subject["delta"]),
+        adapter_flag=lambda w, input: folder_flag("adapter", input.adapter),
+        base=subpath(input.base, parent=True),
+        derivative=subpath(input.derivative, parent=True),
+        tokenizer=subpath(input.tokenizer, parent=True),
+        folder=subpath(output.manifest, parent=True),
     shell:
-        "python {params.program:q} --base $(dirname {input.base})"
-        " --derivative $(dirname {input.derivative}) {params.adapter} {params.flags}"
-        " --tokenizer $(dirname {input.tokenizer}) --threads {threads}"
-        " --output $(dirname {output.manifest}) &> {log}"
+        "python {params.program:q} --base {params.base} --derivative {params.derivative}"
+        " {params.adapter_flag} {params.carrier_flag} --other {params.other}"
+        " --dtype {params.dtype} --leave-out {params.leave_out:q}"
+        " --tokenizer {params.tokenizer} --threads {threads} --output {params.folder} &> {log}"

@@ -12,9 +12,7 @@ from lowrank.files import read_json
 from lowrank.models.architecture import most_positions
 from lowrank.models.manifest import MANIFEST, own_manifest
 from lowrank.places import locate
-from lowrank.plan.experiment import Experiment, adapter_weights
-
-BASIS = "basis"  # as lowrank.delta.factor has it, which a plan need not import
+from lowrank.plan.experiment import Experiment
 
 
 def check_lengths(experiment: Experiment) -> None:
@@ -67,22 +65,22 @@ def check_sizes(experiment: Experiment) -> None:
 def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
     """(file, its record, bytes that the record says) of all models' and adapters' weights."""
     for model in [*experiment.models, *experiment.variants]:
-        folder = Path(experiment.model_folder(model))
+        folder = experiment.checkpoint(model).folder
         said = (own_manifest(folder) or {"files": {}})["files"]
         for name, file in said.items():
             if name.endswith(".safetensors"):
                 yield folder / name, MANIFEST, file["size"]
-    records = dict.fromkeys(r for v in experiment.variants for r in experiment.adapter(v))
-    for record in filter(lambda record: Path(record).is_file(), records):
-        (weights,) = adapter_weights([record])
-        yield Path(weights), Path(record).name, read_json(record)["weights"]["size"]
+    for name in experiment.adapters:
+        adapter = experiment.layout.adapter(experiment.subject["delta"], name)
+        if adapter.record.is_file():
+            yield adapter.weights, adapter.record.name, read_json(adapter.record)["weights"]["size"]
 
 
 def _bases(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
     """(folder of a delta, a file in it, bytes that its manifest says) where bases are there."""
-    for delta in experiment.deltas:
-        folder = Path(f"results/{experiment.name}/delta/{delta}")
-        if (folder / MANIFEST).is_file() and (folder / BASIS).is_dir():
-            for matrix in read_json(folder / MANIFEST)["matrices"].values():
+    for name in experiment.deltas:
+        delta = experiment.layout.delta(name)
+        if delta.manifest.is_file() and delta.basis.is_dir():
+            for matrix in read_json(delta.manifest)["matrices"].values():
                 if "size" in matrix:  # not in those of older versions
-                    yield folder, matrix["file"], matrix["size"]
+                    yield delta.folder, matrix["file"], matrix["size"]

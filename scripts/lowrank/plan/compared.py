@@ -1,6 +1,7 @@
 """Which models are compared with each other, on which benchmarks: what rule compare asks for."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from lowrank.plan.experiment import Experiment, flags
 
@@ -17,10 +18,10 @@ def compared_models(experiment: Experiment) -> list[str]:
     return [*experiment.variants, experiment.derivative, experiment.base]
 
 
-def compared_grades(experiment: Experiment, name: str) -> list[str]:
+def compared_grades(experiment: Experiment, name: str) -> list[Path]:
     """The tables of grades of every model on a benchmark, or on each benchmark of a pool."""
     return [
-        f"results/{experiment.name}/grades/{benchmark}/{model}.parquet"
+        experiment.layout.grades(benchmark, model)
         for benchmark in compared(experiment)[name]
         for model in compared_models(experiment)
     ]
@@ -35,7 +36,11 @@ def compared_flags(experiment: Experiment, name: str, grades: Sequence[str]) -> 
     )
 
 
-def comparisons(experiment: Experiment) -> list[str]:
+def comparisons(experiment: Experiment) -> list[Path]:
     """The tables of comparisons, and beside each the record of what it was made from."""
-    folder = f"results/{experiment.name}/comparisons"
-    return [f"{folder}/{name}.{kind}" for name in compared(experiment) for kind in ("csv", "json")]
+    layout = experiment.layout
+    return [
+        path
+        for name in compared(experiment)
+        for path in (layout.comparisons(name), layout.comparisons_record(name))
+    ]

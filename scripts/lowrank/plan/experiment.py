@@ -19,10 +19,13 @@ from lowrank.places import locate
 from lowrank.plan.checkpoint_files import SINGLE, taken, weight_files
 from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.digest import source_digest
+from lowrank.plan.layout import Adapter, Checkpoint, Layout
 from lowrank.plan.served import VLLM_RANKS
 
 # Sampling settings that change speed and memory, never a completion.
 SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
+# Of config.yaml, what changes no result.
+NO_QUESTION = ("experiment", "keep_variants", "results")
 # What a job may use.
 RESOURCES = ("threads", "mem_mb", "runtime")
 
@@ -51,8 +54,17 @@ class Variant:
         if self.rank == 0:
             return None
         control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
-        padded = self.serving == "adapter" and self.rank not in VLLM_RANKS
-        return f"{control}r{self.rank}{'-padded' * padded}"
+        return f"{control}r{self.rank}{'-padded' * self.padded}"
+
+    @property
+    def unmerged(self) -> bool:
+        """Whether its adapter is served on top of it, not merged into it."""
+        return self.serving == "adapter"
+
+    @property
+    def padded(self) -> bool:
+        """Whether its adapter is filled up with zeros to a rank that vLLM serves."""
+        return self.unmerged and self.rank not in VLLM_RANKS
 
 
 @dataclass(frozen=True)
@@ -129,14 +141,19 @@ class Experiment:
         count = self.sampling.get("parts", 1)
         return [f"{part}-of-{count}" for part in range(1, count + 1)]
 
-    def model_folder(self, model: str) -> str:
-        """Folder of a checkpoint: a variant's or a fetched model's."""
-        kind = "variants" if model in self.variants else "models"
-        return f"results/{self.name}/{kind}/{model}"
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the experiment's files lie."""
+        return Layout(Path(self.config["results"]) / self.name)
 
-    def manifest(self, model: str) -> str:
+    def checkpoint(self, model: str) -> Checkpoint:
+        """Where a model lies: a variant or a fetched one."""
+        made = model in self.variants
+        return self.layout.variant(model) if made else self.layout.model(model)
+
+    def manifest(self, model: str) -> Path:
         """The file that stands for a checkpoint in the rules' inputs."""
-        return f"{self.model_folder(model)}/manifest.json"
+        return self.checkpoint(model).manifest
 
     @cached_property
     def weight_names(self) -> dict[str, list[str]]:
@@ -146,10 +163,10 @@ class Experiment:
         """
         return {name: weight_names_of(source) for name, source in self.models.items()}
 
-    def weights(self, *models: str) -> list[str]:
+    def weights(self, *models: str) -> list[Path]:
         """The weight files of checkpoints."""
         return [
-            f"{self.model_folder(model)}/{name}"
+            self.checkpoint(model).weights(name)
             for model in models
             for name in ([SINGLE] if model in self.variants else self.weight_names[model])
         ]
@@ -159,45 +176,40 @@ class Experiment:
         """Every adapter by name, with a variant that it is made for."""
         return {v.adapter: v for v in self.variants.values() if v.adapter}
 
-    def adapter(self, variant: str) -> list[str]:
-        """The file that stands for the adapter of a variant; none if its rank is 0."""
+    def adapter(self, variant: str) -> list[Adapter]:
+        """The adapter of a variant; none if its rank is 0."""
         name = self.variants[variant].adapter
-        folder = f"results/{self.name}/adapters/{self.subject['delta']}"
-        return [f"{folder}/{name}/adapter.json"] if name else []
+        return [self.layout.adapter(self.subject["delta"], name)] if name else []
 
-    def beside(self, model: str) -> list[str]:
-        """The adapter that is served unmerged on a model; none for most."""
-        unmerged = model in self.variants and self.variants[model].serving == "adapter"
-        return self.adapter(model) if unmerged else []
+    def unmerged(self, model: str) -> list[Adapter]:
+        """The adapter that is served on a model, not merged into it; none for most."""
+        served = model in self.variants and self.variants[model].unmerged
+        return self.adapter(model) if served else []
 
-    def samples(self, benchmark: str, model: str) -> list[str]:
+    def samples(self, benchmark: str, model: str) -> list[Path]:
         """The pool of a model on a benchmark, part by part."""
-        folder = f"results/{self.name}/samples/{benchmark}/{model}"
-        return [f"{folder}/{part}.parquet" for part in self.parts]
+        return [self.layout.samples(benchmark, model, part) for part in self.parts]
 
-    def evidence(self) -> list[str]:
+    def evidence(self) -> list[Path]:
         """Every file that the report reads: what each phase says of what it made."""
-        results = f"results/{self.name}"
+        layout = self.layout
         pairs = [(benchmark, model) for benchmark in self.benchmarks for model in self.sampled]
-        samples = [path for pair in pairs for path in self.samples(*pair)]
+        pieces = [(*pair, part) for pair in pairs for part in self.parts]
+        deltas = [layout.delta(name) for name in self.deltas]
+        adapters = [layout.adapter(self.subject["delta"], name) for name in self.adapters]
         return [
-            *(f"{results}/metrics/{benchmark}/{model}.csv" for benchmark, model in pairs),
-            *(f"{results}/grades/{benchmark}/{model}.parquet" for benchmark, model in pairs),
-            *samples,
-            *(path.removesuffix("parquet") + "json" for path in samples),
-            *(f"{results}/benchmarks/{benchmark}.parquet" for benchmark in self.benchmarks),
+            *(layout.metrics(*pair) for pair in pairs),
+            *(layout.grades(*pair) for pair in pairs),
+            *(layout.samples(*piece) for piece in pieces),
+            *(layout.provenance(*piece) for piece in pieces),
+            *(layout.problems(benchmark) for benchmark in self.benchmarks),
             *(
-                f"{results}/delta/{delta}/{name}"
-                for delta in self.deltas
-                for name in (
-                    "manifest.json",
-                    "spectrum.parquet",
-                    "summary.parquet",
-                    "ledger.parquet",
-                )
+                path
+                for delta in deltas
+                for path in (delta.manifest, delta.spectrum, delta.summary, delta.ledger)
             ),
-            *dict.fromkeys(path for variant in self.variants for path in self.adapter(variant)),
-            *(f"{self.model_folder(variant)}/fidelity.json" for variant in self.variants),
+            *(adapter.record for adapter in adapters),
+            *(layout.variant(variant).fidelity for variant in self.variants),
             *(self.manifest(model) for model in [*self.models, *self.variants]),
         ]
 
@@ -227,41 +239,14 @@ class Experiment:
                 "problems")  # fmt: skip
         return flags({key: source[key] for key in keys if key in source})
 
-    def delta_flags(self, delta: str) -> str:
-        """delta_svd.py's flags."""
-        return flags({"leave_out": self._left_out(delta)})
-
-    @property
-    def statistics_flags(self) -> str:
-        """delta_statistics.py's flags."""
-        return flags({"details": self.config["details"]})
-
-    def adapter_flags(self, adapter: str) -> str:
-        """build_adapter.py's flags."""
-        made = self.adapters[adapter]
-        kind = kind_of(made.kind)
-        settings = {
-            "rank": made.rank,
-            **kind.flags,
-            "seed": self.config["seed"] if kind.seeded else None,
-            "pad_rank": adapter.endswith("-padded"),
-        }
-        return flags(settings)
-
-    def variant_flags(self, variant: str) -> str:
-        """build_variant.py's flags."""
-        made = self.variants[variant]
-        settings = {
-            "other": made.other,
-            "dtype": made.dtype,
-            "carrier": made.serving == "adapter",
-            "leave_out": self._left_out(self.subject["delta"]),
-        }
-        return flags(settings)
-
-    def _left_out(self, delta: str) -> list[str]:
+    def left_out(self, delta: str) -> list[str]:
         """The tensors that a delta leaves out by configuration."""
         return self.deltas[delta].get("leave_out", [])
+
+    def control_flags(self, adapter: str) -> str:
+        """build_adapter.py's flags for the adapter of a control; none for the top directions."""
+        kind = kind_of(self.adapters[adapter].kind)
+        return flags({**kind.flags, "seed": self.config["seed"] if kind.seeded else None})
 
     @property
     def plan(self) -> str:
@@ -273,25 +258,19 @@ class Experiment:
             f" most {starts} starts of vLLM: a job whose completions are kept starts none."
         )
 
-    def pool_flags(self, part: str) -> str:
-        """Which samples of every problem a part holds."""
-        number, count = map(int, part.split("-of-"))
-        pool = {"samples": self.config["samples"], "part": number, "parts": count}
-        return flags(pool | {"resample": self.config["resample"]})
-
-    def table_flags(self, problems: Sequence[str], tables: Sequence[str]) -> str:
+    def benchmark_flags(self, problems: Sequence[str], tables: Sequence[str]) -> str:
         """The problems and the table of every benchmark, in the experiment's order."""
         asked = zip(self.benchmarks, problems, tables, strict=True)
         return " ".join(flags({"benchmark": list(target)}) for target in asked)
 
-    def sampling_flags(self, model: str) -> str:
-        """sample.py's flags for a model: all that its completions depend on."""
-        others = {"parts", *SPEED, *RESOURCES}
-        settings = {key: value for key, value in self.sampling.items() if key not in others}
-        if model in self.variants:
-            settings["dtype"] = self.variants[model].dtype
-        settings["compute_dtype"] = settings.get("compute_dtype") or settings["dtype"]
-        return flags({"seed": self.config["seed"], **settings})
+    def served_dtype(self, model: str) -> str:
+        """What a model's weights are cast to before it is served."""
+        made = self.variants.get(model)
+        return made.dtype if made else self.sampling["dtype"]
+
+    def compute_dtype(self, model: str) -> str:
+        """What the engine computes in."""
+        return self.sampling.get("compute_dtype") or self.served_dtype(model)
 
     def grading_flags(self, benchmark: str) -> str:
         """grade.py's flags."""
@@ -303,14 +282,9 @@ class Experiment:
         return 2 if self.benchmarks[benchmark]["answer_type"] == "any" else 1
 
     @property
-    def engine_flags(self) -> str:
+    def speed_flags(self) -> str:
         """sample.py's flags that change speed and memory, never a completion."""
         return flags({key: self.sampling[key] for key in SPEED if key in self.sampling})
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that a sampling job asks for: one where the device is cuda, else none."""
-        return int(self.sampling["device"] == "cuda")
 
     @cached_property
     def question(self) -> str:
@@ -331,7 +305,7 @@ class Experiment:
             "base": self.base,
             "derivative": self.derivative,
             "variants": variants,
-            **{k: v for k, v in self.config.items() if k not in ("experiment", "keep_variants")},
+            **{k: v for k, v in self.config.items() if k not in NO_QUESTION},
         }
         return json.dumps(resolved, ensure_ascii=False)
 
@@ -354,12 +328,7 @@ def weight_names_of(source: dict[str, Any]) -> list[str]:
     return [f"model-{i:05d}-of-{shards:05d}.safetensors" for i in range(1, shards + 1)]
 
 
-def adapter_weights(records: Iterable[str]) -> list[str]:
-    """The weights beside the files that stand for adapters."""
-    return [str(Path(record).with_name("adapter_model.safetensors")) for record in records]
-
-
-def folder_flag(name: str, files: Iterable[str]) -> str:
+def folder_flag(name: str, files: Iterable[str | Path]) -> str:
     """The folder of the file that stands for something, as a flag; nothing without a file."""
     return flags({name: [str(Path(file).parent) for file in files]})
 

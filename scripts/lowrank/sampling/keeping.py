@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lowrank.errors import InputError
 from lowrank.files import read_json
+from lowrank.plan.layout import provenances
 from lowrank.sampling.store import SETTING, digest, in_use, kept
 
 
@@ -48,7 +49,7 @@ def settings(store: Path, results: Path) -> list[Setting]:
 def _tables(results: Path) -> dict[str, list[tuple[str, dict]]]:
     """(experiment, provenance) of every table of samples, by the setting it was made of."""
     found: dict[str, list[tuple[str, dict]]] = {}
-    for path in sorted(results.glob("*/samples/*/*/*.json")):
+    for path in provenances(results):
         said = read_json(path)
         if isinstance(said, dict) and "store" in said:
             experiment = path.relative_to(results).parts[0]
