@@ -67,6 +67,7 @@ if not workflow.local_exec:
         fetch_weights,
         fetch_model,
         fetch_benchmark,
+        describe,
 
 
 report: f"{HERE}/workflow/report/workflow.rst"

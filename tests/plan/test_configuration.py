@@ -277,3 +277,24 @@ def test_newer_benchmarks_leave_the_posts_experiment_as_it_is():
     assert all(newer.benchmarks[name] == source for name, source in post.benchmarks.items())
     assert "--problems=30" in newer.source_flags("benchmarks", "aime2026")
     assert "--answer-type=any" in newer.grading_flags("hmmt2026")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"samples": 0}, "at least 1 (samples: Completions of each problem by each model: the"),
+        ({"ranks": ["x"]}, "type integer (ranks: How many singular directions"),
+    ],
+)
+def test_an_error_says_what_the_key_is_for(change, said):
+    with pytest.raises(InputError) as error:
+        load(CONFIG | change, ROOT)
+    assert said in str(error.value)
+
+
+def test_a_missing_key_is_explained(root):
+    subject = read("mini")
+    del subject["sampling"]["top_p"]
+    (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject))
+    with pytest.raises(InputError, match=r"missing key top_p \(top_p: Nucleus sampling"):
+        load(CONFIG | {"experiment": "mine"}, root)

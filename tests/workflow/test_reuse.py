@@ -133,7 +133,7 @@ def test_two_experiments_in_one_workflow(clone, elsewhere):
     assert plan.count("rule second_sample:") == 4  # sft, rl, r4-copy-adapter, r0-copy
     # Building what the adapter is served on, and sampling both.
     assert plan.count("--adapter deep/second/results/tiny/adapters/rl/r4-padded") == 2
-    assert "--results $(dirname $(dirname deep/second/results/tiny/report/report.html))" in plan
+    assert "--results deep/second/results/tiny --output deep/second/results/tiny/report" in plan
 
     targets = (PROBLEMS, "deep/second/results/tiny/models/rl/manifest.json")
     said = snakemake(elsewhere, "--cores", "2", *targets).stdout

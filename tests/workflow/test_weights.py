@@ -120,7 +120,8 @@ def test_variants_may_be_temporary(finished, tmp_path):
     assert planned(case) == set()
     started = engines(case)
     configure(case, maj_k=[1])
-    assert planned(case) == {*(f"metrics model={model}" for model in MODELS), "report"}
+    compared = {"compare compared=tiny3", "report"}
+    assert planned(case) == compared | {f"metrics model={model}" for model in MODELS}
     (case / "results/tiny/samples/tiny3/r2-copy/1-of-1.parquet").unlink()
     configure(case, maj_k=[1, 2])
     assert planned(case) == sampled_anew(["r2-copy"]) | {"build_variant variant=r2-copy"}

@@ -1,14 +1,35 @@
 """What it all says: one page, its figures and its tables."""
 
 
+rule describe:
+    """The resolved experiment: all that its results depend on."""
+    output:
+        # Named after what is asked: another question is another file, whatever Snakemake remembers.
+        experiment=layout.asked(experiment.question),
+    log:
+        layout.log("describe"),
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: 500 * attempt,
+        runtime=lambda w, attempt: 5 * attempt,
+    params:
+        program=shipped("scripts/describe.py"),
+        code=code_digest("scripts/describe.py"),
+        experiment=lambda w: experiment.description(),
+    shell:
+        "python {params.program:q} --experiment {params.experiment:q}"
+        " --output {output.experiment} &> {log}"
+
+
 rule report:
     """One self-contained page, its figures and its tables, from everything made before."""
     input:
         experiment.evidence(),
         comparisons(experiment),
-    output:
-        # Named after what is asked: another question is another file, whatever Snakemake remembers.
         asked=layout.asked(experiment.question),
+    output:
         page=report(
             layout.report / "report.html",
             caption="../report/report.rst",
@@ -68,10 +89,8 @@ rule report:
         code=code_digest("scripts/report.py"),
         template=source_digest(ROOT / "workflow/report/template.html.j2"),
         published=experiment.published_content(),
-        experiment=lambda w, output: experiment.description(),
-        results=layout.folder,
-        folder=layout.report,
+        results=subpath(output.page, ancestor=2),
+        folder=subpath(output.page, parent=True),
     shell:
-        "printf '%s' {params.experiment:q} > {output.asked};"
-        " python {params.program:q} --experiment {output.asked}"
-        " --results {params.results:q} --output {params.folder:q} &> {log}"
+        "python {params.program:q} --experiment {input.asked}"
+        " --results {params.results} --output {params.folder} &> {log}"

@@ -93,8 +93,23 @@ def _check(content: Any, schema: Path, where: str) -> None:
     """Raise InputError for the first key of `content` that the schema refuses."""
     validator = Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
     for error in sorted(validator.iter_errors(content), key=lambda e: list(map(str, e.path))):
-        key = _key(error.absolute_path)
-        raise InputError(f"{where}: {key + ': ' if key else ''}{_reason(error)}")
+        key, path = _key(error.absolute_path), list(error.absolute_path)
+        if error.validator == "required":
+            path.append(next(name for name in error.validator_value if name not in error.instance))
+        told = described(validator.schema, path)
+        about = f" ({told[0]}: {told[1]})" if told else ""
+        raise InputError(f"{where}: {key + ': ' if key else ''}{_reason(error)}{about}")
+
+
+def described(schema: dict[str, Any], path: list[Any]) -> tuple[str, str] | None:
+    """The last key of a path into the content that the schema describes, and what it says."""
+    found = None
+    for part in path:
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+        schema = properties.get(part) or (others if isinstance(others, dict) else {})
+        if "description" in schema:
+            found = str(part), " ".join(schema["description"].split()).removesuffix(".")
+    return found
 
 
 def _key(path: Any) -> str:

@@ -19,7 +19,6 @@ from lowrank.report.outputs import PAGE, outputs
 PHASES = (
     "models", "delta", "adapters", "variants", "samples", "grades", "metrics", "comparisons",
 )  # fmt: skip
-ASKED = "asked-"  # begins the name of the file that the workflow writes for a question
 TEMPLATE = Path(__file__).parents[3] / "workflow/report/template.html.j2"
 
 
@@ -48,10 +47,6 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     path = output / PAGE
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    asked = Path(experiment_file)
-    for answered in asked.parent.glob(f"{ASKED}*.json"):  # of pages before this one
-        if asked.name.startswith(ASKED) and answered.name != asked.name:
-            answered.unlink()
     return path
 
 
