@@ -59,7 +59,7 @@ def reference() -> str:
         "# Every key of the configuration",
         "",
         "Made from `workflow/schemas` by `python scripts/reference.py`; not to be edited by hand.",
-        "How the keys are used: `config.yaml` and the files of `experiments/`, which have comments.",
+        "How they are used: see the comments in `config.yaml` and in the files of `experiments/`.",
     ]
     for title, kind in SCHEMAS.items():
         schema = read_schema(kind)
