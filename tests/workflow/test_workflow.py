@@ -286,9 +286,10 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
         "grade": 9 * 2,
         "metrics": 9 * 2,
         "compare": 2,
+        "describe": 1,
         "report": 1,
         "all": 1,
-        "total": 72,
+        "total": 73,
     }
 
 
