@@ -26,6 +26,7 @@ from lowrank.errors import InputError
 from lowrank.plan.experiment import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
+from lowrank.report.outputs import PICTURES, TABLES, figures, pictures
 from lowrank.models.planned import check_lengths, check_sizes
 from lowrank.plan.strict_yaml import read_yaml
 from lowrank.plan.surroundings import shield

@@ -14,10 +14,12 @@ from report_case import EXPERIMENT, evaluate, results_of, variant
 from lowrank.errors import InputError
 from lowrank.files import MARKER, read_json, write_json
 from lowrank.metrics.wording import MINUS
-from lowrank.report import appendix, deltas, findings, sentences, verdicts
+from lowrank.report import cells, deltas, results, sentences, verdicts
 from lowrank.report.evidence import gather, read_experiment
 from lowrank.report.outputs import figures, outputs
 from lowrank.report.page import build
+from lowrank.report.provenance import provenance
+from lowrank.report.traces import visible
 
 OUTPUTS = outputs(EXPERIMENT["benchmarks"], EXPERIMENT["deltas"])
 
@@ -111,7 +113,7 @@ def test_a_trace_cannot_become_markup(tmp_path, undrawn):
     evil = "</pre><script>alert(1)</script><img src=x onerror=y>\x00\u202e\ud800 {{ 7*7 }} $x$"
     folder = tmp_path
     # Parquet holds no lone surrogates, so these are tried on the function that spells them out.
-    assert appendix.visible(evil).endswith("[U+0000][U+202E][U+D800] {{ 7*7 }} $x$")
+    assert visible(evil).endswith("[U+0000][U+202E][U+D800] {{ 7*7 }} $x$")
     trace = evil.replace("\ud800", "")
     build(results_of(folder, trace=trace), folder, folder / "report")
     text = (folder / "report/report.html").read_text(encoding="utf-8")
@@ -194,13 +196,13 @@ def test_published_numbers_stand_under_ours(tmp_path):
     ).to_csv(published, index=False)
     experiment = EXPERIMENT | {"published": str(published)}
     found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
-    frame = findings.results_frame(found, "sums")
-    table = findings.results_table(found, frame)
+    frame = results.results_frame(found, "sums")
+    table = results.results_table(found, frame)
     texts = [[cell["text"] for cell in row["cells"]] for row in table["rows"]]
     at = [row[0] for row in texts].index("r = 2, copy")
-    assert texts[at + 1][:3] == ["published", "0.123", findings.DASH]
+    assert texts[at + 1][:3] == ["published", "0.123", cells.DASH]
     assert sum(row[0] == "published" for row in texts) == 1
-    anchors = findings.anchors_table(found, "sums")
+    anchors = results.anchors_table(found, "sums")
     assert [row["cells"][2]["text"] for row in anchors["rows"]] == ["0.987"]
 
 
@@ -257,7 +259,7 @@ def test_completions_that_differ_in_text_are_counted(tmp_path):
     assert found.distinct["sums", "new"] == len(
         pool[["problem_id", "completion"]].drop_duplicates()
     )
-    pools = appendix.provenance(found)["pools"]
+    pools = provenance(found)["pools"]
     row = next(r for r in pools["rows"] if r["cells"][0]["text"] == "New one")
     at = pools["heads"].index("distinct")
     assert row["cells"][at]["text"] == str(found.distinct["sums", "new"])
@@ -277,13 +279,13 @@ def test_what_sampling_warned_of_stands_before_the_answer(tmp_path, undrawn):
 
 def test_prompts_that_differ_between_models_are_called_out(tmp_path):
     path = results_of(tmp_path)
-    same = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])
+    same = dict(provenance(gather(read_experiment(path), tmp_path))["sampling"])
     assert same["hash of the prompts' token ids, Sums"].endswith("same for every model and part")
     record = tmp_path / "samples/sums/new/2-of-2.json"
     changed = read_json(record)
     changed["prompt"]["ids_sha256"]["p1"] = "0" * 64
     write_json(record, changed)
-    other = dict(appendix.provenance(gather(read_experiment(path), tmp_path))["sampling"])
+    other = dict(provenance(gather(read_experiment(path), tmp_path))["sampling"])
     assert other["hash of the prompts' token ids, Sums"].startswith("NOT the same")
 
 
@@ -331,7 +333,7 @@ def test_controls_are_named_and_stand_outside_the_answer(tmp_path):
     assert "rank 2 and 2" not in verdicts.sentence(found, comparisons, "sums")
     rows = verdicts.box_table(found, comparisons, "sums", ("mean", 1))["rows"]
     assert [row["cells"][0]["text"] for row in rows][-1] == "random, r = 2, copy"
-    points, _, _ = findings.accuracy_points(found, findings.results_frame(found, "sums"), "sums")
+    points, _, _ = results.accuracy_points(found, results.results_frame(found, "sums"), "sums")
     assert len(points) == 2 * 4
 
 

@@ -36,37 +36,19 @@ rule report:
             category="Report",
             labels={"shows": "everything on one page"},
         ),
-        accuracy=[
+        figures=[
             report(
-                layout.report / f"figures/accuracy-by-rank-{benchmark}.svg",
-                caption="../report/accuracy-by-rank.rst",
-                category="Accuracy",
-                labels={"shows": "accuracy by rank", "of": benchmark},
+                layout.report / f"figures/{kind.name(subject)}.svg",
+                caption=str(kind.caption_file),
+                category=kind.category,
+                labels=kind.labels(subject),
             )
-            for benchmark in experiment.benchmarks
+            for kind, subject in pictures(experiment.benchmarks, experiment.deltas)
         ],
-        spectra=[
-            report(
-                layout.report / f"figures/{figure}-{delta}.svg",
-                caption=f"../report/{figure}.rst",
-                category="Deltas",
-                labels={"shows": figure.replace("-", " by "), "of": delta},
-            )
-            for delta in experiment.deltas
-            for figure in ("spectrum", "spectrum-modules", "layers")
+        pictures=[
+            layout.report / f"figures/{figure}.png"
+            for figure in figures(experiment.benchmarks, experiment.deltas)
         ],
-        energy=report(
-            layout.report / "figures/energy.svg",
-            caption="../report/energy.rst",
-            category="Deltas",
-            labels={"shows": "energy by rank", "of": "all deltas"},
-        ),
-        fidelity=report(
-            layout.report / "figures/fidelity.svg",
-            caption="../report/fidelity.rst",
-            category="Accuracy",
-            labels={"shows": "fidelity of what was served", "of": "all variants"},
-        ),
         tables=[
             report(
                 layout.report / f"tables/{table}.csv",
@@ -74,7 +56,7 @@ rule report:
                 category="Tables",
                 labels={"shows": table, "of": "everything"},
             )
-            for table in ("results", "metrics", "comparisons", "deltas", "fidelity")
+            for table in TABLES
         ],
     log:
         layout.log("report"),
@@ -87,7 +69,9 @@ rule report:
     params:
         program=shipped("scripts/report.py"),
         code=code_digest("scripts/report.py"),
-        template=source_digest(ROOT / "workflow/report/template.html.j2"),
+        template=source_digest(
+            ROOT / "workflow/report/template.html.j2", *(kind.caption_file for kind in PICTURES)
+        ),
         published=experiment.published_content(),
         results=subpath(output.page, ancestor=2),
         folder=subpath(output.page, parent=True),

@@ -1,24 +1,58 @@
 """What the report says of the deltas: every matrix, every module, every layer.
 
-Nothing here reads or writes a file; tables are in the form of lowrank.report.findings.
+Nothing here reads or writes a file; tables are in the form of lowrank.report.cells.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lowrank.report.cells import TIMES, Column, percent, row, size, tabulate
 from lowrank.report.evidence import Evidence
 from lowrank.report.experts import by_type, few
-from lowrank.report.findings import TIMES, grid, percent, row, size
 
 # As they stand in a layer; others follow.
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# Columns that a delta has where details were asked for -> their heads, and how they are written.
-DETAILS = {
-    "unchanged_bfloat16": ("equal in bf16", percent),
-    "overlap_left_ratio": ("left", size),
-    "overlap_right_ratio": ("right", size),
+KEPT = "share of ‖D‖² kept"
+MEDIAN, OVERLAP = "median matrix", "overlap with W / chance"
+
+
+def count(number: float) -> str:
+    """A whole number."""
+    return str(int(number))
+
+
+# What a module or layer is shown with, medians of its matrices: column of deltas.csv -> its head,
+# how it is written, and what stands over it.
+MEDIANS = {
+    "relative_frobenius": ("‖D‖ / ‖W‖", size, MEDIAN),
+    "sigma_1_ratio": ("σ₁(D) / σ₁(W)", size, MEDIAN),
+    "stable_rank": ("stable rank", size, MEDIAN),
+    "rank_90": ("rank for 90%", count, MEDIAN),
+    "rank_above_noise": ("above noise", count, MEDIAN),
+    "unchanged_bfloat16": ("equal in bf16", percent, MEDIAN),
+    "overlap_left_ratio": ("left", size, OVERLAP),
+    "overlap_right_ratio": ("right", size, OVERLAP),
+}
+# Those of them that a delta has where details were asked for.
+DETAILS = ("unchanged_bfloat16", "overlap_left_ratio", "overlap_right_ratio")
+SHARE, ABOVE = "rank for a share of ‖D‖²", "rank above"
+# What one matrix is shown with.
+MATRIX = {
+    "frobenius": ("‖D‖", size, ""),
+    "relative_frobenius": ("‖D‖ / ‖W‖", size, ""),
+    "sigma_1": ("σ₁(D)", size, ""),
+    "sigma_1_ratio": ("σ₁(D) / σ₁(W)", size, ""),
+    "stable_rank": ("stable rank", size, ""),
+    "entropy_rank": ("entropy rank", size, ""),
+    "participation_ratio": ("participation", size, ""),
+    "rank_50": ("50%", count, SHARE),
+    "rank_90": ("90%", count, SHARE),
+    "rank_99": ("99%", count, SHARE),
+    "rank_above_noise": ("noise", count, ABOVE),
+    "optimal_rank": ("optimal", count, ABOVE),
 }
 
 
@@ -81,11 +115,6 @@ def deltas_frame(found: Evidence) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def details_of(lines: pd.DataFrame) -> list[str]:
-    """Which of DETAILS some matrices have."""
-    return [name for name in DETAILS if name in lines and lines[name].notna().any()]
-
-
 def grouped_table(found: Evidence, delta: str, frame: pd.DataFrame, by: str) -> dict[str, Any]:
     """A delta by "module" or "layer": norm and energy of its matrices together, their medians.
 
@@ -93,63 +122,63 @@ def grouped_table(found: Evidence, delta: str, frame: pd.DataFrame, by: str) -> 
     """
     ranks, spectrum = ranks_of(found), by_type(found.spectra[delta])
     here = by_type(frame[frame["delta"] == delta])
-    details = details_of(here)
     there = dict(list(here.groupby(by)))
     order = sorted(there, key=(*MODULES, *there).index) if by == "module" else sorted(there)
-    rows = []
-    for group in [*order, "all"]:
-        lines = there.get(group, here)
-        pooled = spectrum if group == "all" else spectrum[spectrum[by] == group]
-        norm = np.sqrt(np.sum(lines["frobenius"] ** 2))
+
+    def matrices(group: Any) -> pd.DataFrame:
+        return there.get(group, here)
+
+    def shape(group: Any) -> str:
+        lines = matrices(group)
         shapes = {f"{r} {TIMES} {c}" for r, c in zip(lines["rows"], lines["columns"], strict=True)}
-        cells = [str(group), shapes.pop() if len(shapes) == 1 else f"{len(lines)} matrices"]
-        cells += [size(norm), size(lines["sigma_1"].max())]
-        cells += [percent(energy_at(pooled, rank)) for rank in ranks]
-        medians = ("relative_frobenius", "sigma_1_ratio", "stable_rank")
-        cells += [size(lines[name].median()) for name in medians]
-        cells += [str(int(lines[name].median())) for name in ("rank_90", "rank_above_noise")]
-        cells += [DETAILS[name][1](lines[name].median()) for name in details]
-        rows.append(row(*cells, kind="total" if group == "all" else ""))
-    heads = [by, "shape", "‖D‖", "σ₁", *(f"r = {rank}" for rank in ranks), "‖D‖ / ‖W‖",
-             "σ₁(D) / σ₁(W)", "stable rank", "rank for 90%", "above noise",
-             *(DETAILS[name][0] for name in details)]  # fmt: skip
-    overlaps = sum(name.startswith("overlap") for name in details)
-    groups = [
-        ("", 2),
-        ("together", 2),
-        ("share of ‖D‖² kept", len(ranks)),
-        ("median matrix", 5 + len(details) - overlaps),
-        ("overlap with W / chance", overlaps),
+        return shapes.pop() if len(shapes) == 1 else f"{len(lines)} matrices"
+
+    def energy(rank: int) -> Callable[[Any], str]:
+        def cell(group: Any) -> str:
+            whole = group == "all"
+            return percent(energy_at(spectrum if whole else spectrum[spectrum[by] == group], rank))
+
+        return cell
+
+    def median(name: str, written: Callable[[float], str]) -> Callable[[Any], str]:
+        return lambda group: written(matrices(group)[name].median())
+
+    columns = [
+        Column(by, str),
+        Column("shape", shape),
+        Column("‖D‖", lambda g: size(np.sqrt(np.sum(matrices(g)["frobenius"] ** 2))), "together"),
+        Column("σ₁", lambda g: size(matrices(g)["sigma_1"].max()), "together"),
+        *(Column(f"r = {rank}", energy(rank), KEPT) for rank in ranks),
+        *(
+            Column(head, median(name, written), group)
+            for name, (head, written, group) in MEDIANS.items()
+            if name in here and (name not in DETAILS or here[name].notna().any())
+        ),
     ]
-    return grid(heads, rows, groups)
+    return tabulate(columns, [*order, "all"], lambda group: "total" if group == "all" else "")
 
 
 def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str, Any]:
     """A delta matrix by matrix; of a layer's experts a few, and how many more there are."""
     ranks = ranks_of(found)
     here = frame[frame["delta"] == delta]
-    listed = here[here["tensor"].isin(few(by_type(here))["tensor"])]
-    sizes = ("frobenius", "relative_frobenius", "sigma_1", "sigma_1_ratio", "stable_rank",
-             "entropy_rank", "participation_ratio")  # fmt: skip
-    counts = ("rank_50", "rank_90", "rank_99", "rank_above_noise", "optimal_rank")
-    rows = [
-        row(
-            line["tensor"].removeprefix("model.").removesuffix(".weight"),
-            *(size(line[name]) for name in sizes),
-            *(str(int(line[name])) for name in counts),
-            *(percent(line[f"energy_r{rank}"]) for rank in ranks),
-        )
-        for line in listed.to_dict("records")
+    shown = here[here["tensor"].isin(few(by_type(here))["tensor"])]
+
+    def number(name: str, written: Callable[[float], str]) -> Callable[[dict], str]:
+        return lambda line: written(line[name])
+
+    columns = [
+        Column(
+            "matrix", lambda line: line["tensor"].removeprefix("model.").removesuffix(".weight")
+        ),
+        *(
+            Column(head, number(name, written), group)
+            for name, (head, written, group) in MATRIX.items()
+        ),
+        *(Column(f"r = {rank}", number(f"energy_r{rank}", percent), KEPT) for rank in ranks),
     ]
-    if len(listed) < len(here):
-        rows.append(row(f"and {len(here) - len(listed)} more experts' matrices: tables/deltas.csv"))
-    heads = ["matrix", "‖D‖", "‖D‖ / ‖W‖", "σ₁(D)", "σ₁(D) / σ₁(W)", "stable rank", "entropy rank",
-             "participation", "50%", "90%", "99%", "noise", "optimal",
-             *(f"r = {rank}" for rank in ranks)]  # fmt: skip
-    groups = [
-        ("", 8),
-        ("rank for a share of ‖D‖²", 3),
-        ("rank above", 2),
-        ("share of ‖D‖² kept", len(ranks)),
-    ]
-    return grid(heads, rows, groups)
+    made = tabulate(columns, shown.to_dict("records"))
+    if len(shown) < len(here):
+        more = f"and {len(here) - len(shown)} more experts' matrices: tables/deltas.csv"
+        made["rows"].append(row(more))
+    return made

@@ -41,14 +41,14 @@ MODULES = {
     "up_proj": RED,
     "down_proj": PINK,
 }
-# Of each way that other weights are had, in the registry's order: colour, marker, dash.
+# Colour, marker and dash of each source of other weights, in the registry's order.
 WAYS = (
     (BLUE, "o", "-"),
     (RED, "s", (0, (4, 2))),
     (GREEN, "^", (0, (1, 1.6))),
     (PINK, "D", (0, (5, 1.5, 1, 1.5))),
 )
-ASIDE = 0.12  # of a rank's place: how far apart the ways stand
+ASIDE = 0.12  # of the step from rank to rank: how far apart these lines stand
 NULLS = {
     "energy_kept_gaussian": ("Gaussian noise", (0, (4, 2))),
     "energy_kept_shuffled": ("entries shuffled", (0, (5, 1.5, 1, 1.5))),
@@ -236,7 +236,7 @@ def kept_energy(spectrum: pd.DataFrame, column: str | None = None) -> pd.DataFra
 
 
 def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list[str]) -> Figure:
-    """Accuracy against rank, a panel a measure, a line a way of other weights, references across.
+    """Accuracy against rank, a panel a measure, a line a source of other weights.
 
     points: measure, rank, other, value, low, high; one row a variant and measure.
     references: measure, label, value, low, high; drawn as level lines, the last one with its
@@ -260,7 +260,7 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
             here = points[points["measure"] == measure]
             for i, (other, (colour, marker, dash)) in enumerate(ways.items()):
                 rows = here[here["other"] == other].sort_values("rank")
-                # The ways stand a little apart so that their intervals do not overlap.
+                # The lines stand a little apart so that their intervals do not overlap.
                 x = rows["rank"].map(place) + ASIDE * (i - (len(ways) - 1) / 2)
                 axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=1.3)
                 axes.plot(
@@ -290,7 +290,7 @@ def fidelity(table: pd.DataFrame) -> Figure:
         height = 1.1 + 0.3 * len(table)
         figure = Figure(figsize=(8.6, height), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        ways = _ways([*OTHER_WEIGHTS, *table["other"]])
+        ways = _ways(table["other"])
         colours = [ways[other][0] for other in table["other"]]
         for axes, column, title in (
             (left, "relative_error", "Relative error of the stored change"),
@@ -308,11 +308,11 @@ def fidelity(table: pd.DataFrame) -> Figure:
 
 
 def _ways(names: Iterable[str]) -> dict[str, tuple]:
-    """How each way that other weights are had is drawn; those known first, in their order."""
-    styles = {**dict(zip(OTHER_WEIGHTS, WAYS, strict=False))}
-    unknown = in_order(set(names) - set(styles))
-    styles |= dict(zip(unknown, itertools.cycle(WAYS[len(OTHER_WEIGHTS) :]), strict=False))
-    return {name: styles[name] for name in in_order(names)}
+    """How each of these sources of other weights is drawn: always alike, whichever are there."""
+    names = set(names)
+    every = in_order({*OTHER_WEIGHTS, *names})
+    styles = zip(every, itertools.cycle(WAYS), strict=False)
+    return {name: style for name, style in styles if name in names}
 
 
 def _matrices(spectrum: pd.DataFrame):

@@ -11,9 +11,18 @@ import pandas as pd
 from lowrank.claims import claim
 from lowrank.files import whole_file
 from lowrank.metrics.evaluation import write_numbers
-from lowrank.report import appendix, consistency, deltas, findings, sentences, shares, verdicts
+from lowrank.report import consistency, deltas, sentences, shares, verdicts
 from lowrank.report.evidence import Evidence, gather, read_experiment
-from lowrank.report.outputs import PAGE, outputs
+from lowrank.report.outputs import PAGE, PICTURES, outputs, pictures
+from lowrank.report.provenance import provenance
+from lowrank.report.results import (
+    anchors_table,
+    fidelity_frame,
+    fidelity_table,
+    results_frame,
+    results_table,
+)
+from lowrank.report.traces import traces
 
 # What is read of the results; the report may lie beside these, and in none of them.
 PHASES = (
@@ -70,44 +79,27 @@ def render(content: dict[str, Any]) -> str:
 def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
     """The report's tables by name, as they are written below tables/."""
     benchmarks = found.experiment["benchmarks"]
-    results = [findings.results_frame(found, benchmark) for benchmark in benchmarks]
+    results = [results_frame(found, benchmark) for benchmark in benchmarks]
     return {
         "results": pd.concat(results, ignore_index=True),
         "metrics": found.metrics,
         "comparisons": found.comparisons,
         "deltas": deltas.deltas_frame(found),
-        "fidelity": findings.fidelity_frame(found),
+        "fidelity": fidelity_frame(found),
     }
 
 
 def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
-    """Draw and save every figure; returns stem -> SVG for the page."""
+    """Draw and save every figure; returns name -> SVG for the page."""
     # seaborn and matplotlib take seconds to import; whoever only asks for `outputs` has no need.
-    from lowrank.report import figure_style, figures
+    from lowrank.report import figure_style
 
-    experiment = found.experiment
-    made = {
-        f"accuracy-by-rank-{benchmark}": figures.accuracy_by_rank(
-            *findings.accuracy_points(found, frames["results"], benchmark)
-        )
-        for benchmark in experiment["benchmarks"]
-    }
-    for delta, spectrum in found.spectra.items():
-        made[f"spectrum-{delta}"] = figures.spectra(spectrum)
-        made[f"spectrum-modules-{delta}"] = figures.spectra_by_module(spectrum)
-        matrices = frames["deltas"][frames["deltas"]["delta"] == delta]
-        made[f"layers-{delta}"] = figures.by_layer(matrices)
-    # The delta in question first, in the colour that stands out.
-    order = sorted(experiment["deltas"], key=lambda delta: delta != experiment["delta"])
-    spectra = {found.delta_label(delta): found.spectra[delta] for delta in order}
-    made["energy"] = figures.energy(spectra, deltas.ranks_of(found))
-    stored = frames["fidelity"]
-    made["fidelity"] = figures.fidelity(stored[stored["scope"] == "projection"])
     inline = {}
-    for stem, figure in made.items():
-        figure_style.save(figure, folder / stem)
-        svg = (folder / f"{stem}.svg").read_text(encoding="utf-8")
-        inline[stem] = figure_style.inline(svg, stem)
+    for kind, subject in pictures(found.experiment["benchmarks"], found.experiment["deltas"]):
+        name = kind.name(subject)
+        figure_style.save(kind.draw(found, frames, subject), folder / name)
+        svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
+        inline[name] = figure_style.inline(svg, name)
     return inline
 
 
@@ -117,27 +109,30 @@ def _content(
     """What the template shows."""
     from markupsafe import Markup
 
-    def figure(stem: str, caption: str) -> dict[str, Any]:
-        return {"svg": Markup(drawn[stem]), "caption": caption}  # ours, not a model's text
+    kinds = {kind.stem: kind for kind in PICTURES}
+
+    def figure(stem: str, subject: str = "") -> dict[str, Any]:
+        svg = drawn[kinds[stem].name(subject)]
+        return {"svg": Markup(svg), "caption": kinds[stem].caption}  # ours, not a model's text
 
     experiment = found.experiment
     results = frames["results"]
     benchmarks = [
         {
             "label": sentences.benchmark_label(found, name),
-            "results": findings.results_table(found, results[results["benchmark"] == name]),
+            "results": results_table(found, results[results["benchmark"] == name]),
             "note": sentences.results_note(found, name),
-            "anchors": findings.anchors_table(found, name),
-            "figure": figure(f"accuracy-by-rank-{name}", sentences.ACCURACY),
+            "anchors": anchors_table(found, name),
+            "figure": figure("accuracy-by-rank", name),
         }
         for name in experiment["benchmarks"]
     ]
     shown = [
         {
             "label": found.delta_label(delta),
-            "spectrum": figure(f"spectrum-{delta}", sentences.SPECTRUM),
-            "by_module": figure(f"spectrum-modules-{delta}", sentences.BY_MODULE),
-            "by_layer": figure(f"layers-{delta}", sentences.BY_LAYER),
+            "spectrum": figure("spectrum", delta),
+            "by_module": figure("spectrum-modules", delta),
+            "by_layer": figure("layers", delta),
             "modules": deltas.grouped_table(found, delta, frames["deltas"], "module"),
             "layers": deltas.grouped_table(found, delta, frames["deltas"], "layer"),
             "matrices": deltas.matrices_table(found, delta, frames["deltas"]),
@@ -156,12 +151,12 @@ def _content(
         "changed": sentences.changed(found, frames["deltas"]),
         "shares": shares.shares_table(found),
         "deltas": shown,
-        "energy": figure("energy", sentences.ENERGY),
+        "energy": figure("energy"),
         "served": sentences.served(found),
         "fidelity": {
-            "table": findings.fidelity_table(found, frames),
-            "figure": figure("fidelity", sentences.FIDELITY),
+            "table": fidelity_table(found, frames),
+            "figure": figure("fidelity"),
         },
-        "traces": appendix.traces(found),
-        "provenance": appendix.provenance(found),
+        "traces": traces(found),
+        "provenance": provenance(found),
     }

@@ -5,39 +5,19 @@ import pandas as pd
 
 from lowrank.plan.controls import in_order, kind_of, other_weights
 from lowrank.report import verdicts
+from lowrank.report.cells import DASH, PLUS_MINUS, TIMES, fraction, joined, percent
 from lowrank.report.deltas import energy_at, null_energy_at, ranks_of
 from lowrank.report.evidence import Evidence
 from lowrank.report.experts import by_type
-from lowrank.report.findings import DASH, PLUS_MINUS, TIMES, fraction, listed, measure, percent
+from lowrank.report.results import measure
 from lowrank.report.shares import factored, not_factored, others
 
 MARGIN = 0.05  # config.yaml's default
 
-ACCURACY = (
-    "Accuracy against the rank kept. Points: variants; bars: 95% intervals over problems. Level"
-    " lines: the models themselves, the grey band being the derivative's interval. Intervals of"
-    " the same problems overlap far more than paired differences vary: see the verdicts."
-)
-SPECTRUM = (
-    "Singular values of the difference of the two models' weights, a line a matrix, coloured by"
-    " module. Left: divided by the matrix's largest. Right: as they are."
-)
-BY_MODULE = "The normalised singular values again, module by module, coloured by layer."
-ENERGY = (
-    "Share of each delta's squared norm that its top r directions hold. Lines: the median matrix;"
-    " bands: from the lowest to the highest matrix; dashed: Gaussian noise in the same shapes;"
-    " dash-dotted: the first delta with its entries shuffled, where that was asked for; dotted: the"
-    " ranks that were kept."
-)
-BY_LAYER = (
-    "What training changed, layer by layer, a line a module. Overlap: how much of the leading"
-    " singular directions of D lies in those of W, over what unrelated directions would (dashed)."
-)
 SERVING = {
     "merged": "merged into the weights",
     "adapter": "kept apart as an adapter on a checkpoint that has everything else",
 }
-FIDELITY = "What became of the change meant for the projections when the variant was stored."
 
 
 def warnings(found: Evidence) -> list[str]:
@@ -59,27 +39,27 @@ def asked(found: Evidence) -> list[str]:
         other_weights(other).source.format(base=base, derivative=derivative)
         for other in in_order({variant["other"] for variant in found.lowrank.values()})
     )
-    benchmarks = listed(
+    benchmarks = joined(
         [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
     )
-    votes = listed([str(k) for k in experiment["maj_k"]])
+    votes = joined([str(k) for k in experiment["maj_k"]])
     question = experiment.get("question") or (
         f"How much of what training changed between {base} and {derivative} is low-rank, and does"
         " the model keep its reasoning when only that part is kept?"
     )
     controls = [kind_of(kind).what for kind in experiment["controls"]]
-    ways_to_serve = listed([SERVING[way] for way in experiment["serve_as"]])
+    ways_to_serve = joined([SERVING[way] for way in experiment["serve_as"]])
     return [
         question,
         f"{factored(found, experiment['delta'])} of {derivative} minus that of {base} was factored,"
-        f" D = U S V, and cut to its top {listed(ranks)} directions; that was added back to {base},"
+        f" D = U S V, and cut to its top {joined(ranks)} directions; that was added back to {base},"
         f" biases from {derivative}, {others(found)} {ways}, {ways_to_serve}, stored as"
-        f" {listed(experiment['serve_dtype'])}."
+        f" {joined(experiment['serve_dtype'])}."
         + (f" Controls: {'; '.join(controls)}." if controls else "")
         + " Each model"
         f" answered every problem of {benchmarks} {experiment['samples']} times at temperature"
         f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}, computed in"
-        f" {listed(found.computed_in)}. Read are the mean accuracy"
+        f" {joined(found.computed_in)}. Read are the mean accuracy"
         f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
         f" protocol, the mean of {experiment['repeats']} random draws.",
     ]
@@ -122,7 +102,7 @@ def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
         )
         whole = side[kept == side]
         for short, these in lines.loc[whole.index].groupby(whole):
-            modules = listed(list(dict.fromkeys(by_type(these)["module"])))
+            modules = joined(list(dict.fromkeys(by_type(these)["module"])))
             count = f"all {len(lines)}" if len(these) == len(lines) else f"{len(these)}"
             if short < rank:
                 how = f"is capped at {short} in {count} matrices ({modules}), which have no more"
@@ -134,7 +114,7 @@ def capped(found: Evidence, frame: pd.DataFrame) -> list[str]:
 
 def served(found: Evidence) -> list[str]:
     """How much of the meant change the cast to the served dtype left."""
-    dtypes = listed(found.experiment["serve_dtype"])
+    dtypes = joined(found.experiment["serve_dtype"])
     return [
         f"A variant is stored as {dtypes}. Where an update is smaller than half a step of that"
         " format, the stored weight stays at the base's value and the update is lost. What was"
@@ -217,12 +197,12 @@ def _accuracy(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str
     label = experiment["benchmarks"][benchmark].get("label", benchmark)
     said = (
         f"With rank {lowest} alone mean accuracy on {label} is"
-        f" {listed(reached)};"
+        f" {joined(reached)};"
         f" training took {found.label(base)} at {fraction(below)} to {found.label(derivative)} at"
         f" {fraction(above)}"
     )
     # A share of a gain that is not shown would be a number about noise.
-    return said + ("." if DASH in gains else f"; {listed(gains)} of that gain.")
+    return said + ("." if DASH in gains else f"; {joined(gains)} of that gain.")
 
 
 def _why_this_margin(found: Evidence) -> str:

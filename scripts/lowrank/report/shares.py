@@ -1,14 +1,14 @@
 """What of a delta was factored and what was not, from its ledger: a table and sentences.
 
-Nothing here reads or writes a file; tables are in the form of lowrank.report.findings.
+Nothing here reads or writes a file; tables are in the form of lowrank.report.cells.
 """
 
 from typing import Any
 
 import pandas as pd
 
+from lowrank.report.cells import Column, joined, percent, tabulate
 from lowrank.report.evidence import Evidence
-from lowrank.report.findings import grid, listed, percent, row
 
 LEFT_OUT = "left out by configuration"  # the fate that a ledger calls so
 # Plurals of what a ledger calls its tensors, where they are not made with an s.
@@ -26,15 +26,26 @@ def groups(ledger: pd.DataFrame) -> pd.Series:
 
 def shares_table(found: Evidence) -> dict[str, Any]:
     """A row a delta: which share of its parameters and its change was factored, and which not."""
-    kinds = ["factored", "biases", "other", "left out"]
-    rows = []
-    for delta, ledger in found.ledgers.items():
-        sums = ledger.groupby(groups(ledger))[list(SHARES)].sum().reindex(kinds, fill_value=0.0)
-        matrices = int((groups(ledger) == "factored").sum())
-        cells = [percent(float(sums.loc[kind, share])) for share in SHARES for kind in kinds]
-        rows.append(row(found.delta_label(delta), str(matrices), *cells))
-    spans = [("", 2), *((f"share of the {name}", len(kinds)) for name in SHARES.values())]
-    return grid(["delta", "matrices", *kinds, *kinds], rows, spans)
+    lines = [
+        {
+            "delta": found.delta_label(delta),
+            "matrices": int((groups(ledger) == "factored").sum()),
+            "sums": ledger.groupby(groups(ledger))[list(SHARES)].sum(),
+        }
+        for delta, ledger in found.ledgers.items()
+    ]
+    columns = [
+        Column("delta", lambda line: line["delta"]),
+        Column("matrices", lambda line: str(line["matrices"])),
+    ]
+    for share, name in SHARES.items():
+        for kind in ("factored", "biases", "other", "left out"):
+
+            def cell(line: dict[str, Any], kind: str = kind, share: str = share) -> str:
+                return percent(float(line["sums"][share].get(kind, 0.0)))
+
+            columns.append(Column(kind, cell, f"share of the {name}"))
+    return tabulate(columns, lines)
 
 
 def factored(found: Evidence, delta: str) -> str:
@@ -52,7 +63,7 @@ def others(found: Evidence) -> str:
     ledger = found.ledgers[found.experiment["delta"]]
     names = [_plural(what) for what in ledger.loc[groups(ledger) == "other", "what"].unique()]
     usual = [name for name in ("embeddings", "head", "norms") if name in names]
-    return listed([*usual, *(name for name in names if name not in usual)])
+    return joined([*usual, *(name for name in names if name not in usual)])
 
 
 def not_factored(found: Evidence) -> list[str]:
@@ -73,7 +84,7 @@ def not_factored(found: Evidence) -> list[str]:
             f"{_plural(what)} ({n}, {percent(share)})" for what, n, share in by_what.itertuples()
         ]
         if parts:
-            text += f" Copied or kept whole, by number and share of that change: {listed(parts)}."
+            text += f" Copied or kept whole, by number and share of that change: {joined(parts)}."
         left = ledger.loc[kinds == "left out", "share_of_change"]
         if len(left):
             text += f" Left out by name: {len(left)} tensors ({percent(left.sum())})."

@@ -1,6 +1,6 @@
 """What the paired comparisons say of the variants, in tables and sentences."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from lowrank.metrics.comparisons import UNANSWERED
 from lowrank.metrics.paired import ALPHA, least_margin, least_problems
 from lowrank.metrics.wording import headline, measure_name, points, verdict
 from lowrank.plan.controls import CONTROLS, kind_of
+from lowrank.report.cells import DASH, Column, cell, joined, percent, tabulate
 from lowrank.report.evidence import Evidence
-from lowrank.report.findings import DASH, cell, grid, listed, percent, published_value, row
+from lowrank.report.results import published_value
 
+Lines = tuple[pd.Series, pd.Series]
 SAYS = {
     "kept": "kept by",
     "better": "exceeded by",
@@ -72,21 +74,33 @@ def box_table(
     base, derivative = experiment["base"], experiment["derivative"]
     to_base = against(comparisons, benchmark, base, measure)
     to_derivative = against(comparisons, benchmark, derivative, measure)
-    rows = []
-    for name in experiment["variants"]:
-        line, above = to_derivative.loc[name], to_base.loc[name]
-        cells = [found.label(name), line["answer"], difference(line)]
-        cells += [span(line["traces_low"], line["traces_high"]) or DASH, chance(line["p_holm"])]
-        cells += [span(line["within_low"], line["within_high"])]
-        cells += [chance(line["p_equivalence_holm"]), visible(line["detectable"])]
-        cells += [gain_kept(line), difference(above), chance(above["p_holm"])]
-        rows.append(row(*cells, kind=line["answer"].split()[0]))
-    heads = ["variant", "answer", "difference, points", "on these problems", "p",
-             "shown to lie within", "p, equivalence", "visible, points", "gain kept",
-             "difference, points", "p"]  # fmt: skip
-    groups = [("", 2), (f"against {found.label(derivative)}", 7)]
-    groups += [(f"against {found.label(base)}", 2)]
-    return grid(heads, rows, groups, caption=_capital(measure_name(*measure)), kind="verdicts")
+    above, below = (f"against {found.label(name)}" for name in (derivative, base))
+
+    def low_high(name: str) -> Callable[[Lines], str]:
+        ends = f"{name}_low", f"{name}_high"
+        return lambda lines: span(*(lines[0][end] for end in ends)) or DASH
+
+    # Of each variant two rows of the comparisons: against the derivative, and against the base.
+    columns = [
+        Column("variant", lambda lines: found.label(lines[0].name)),
+        Column("answer", lambda lines: lines[0]["answer"]),
+        Column("difference, points", lambda lines: difference(lines[0]), above),
+        Column("on these problems", low_high("traces"), above),
+        Column("p", lambda lines: chance(lines[0]["p_holm"]), above),
+        Column("shown to lie within", low_high("within"), above),
+        Column("p, equivalence", lambda lines: chance(lines[0]["p_equivalence_holm"]), above),
+        Column("visible, points", lambda lines: visible(lines[0]["detectable"]), above),
+        Column("gain kept", lambda lines: gain_kept(lines[0]), above),
+        Column("difference, points", lambda lines: difference(lines[1]), below),
+        Column("p", lambda lines: chance(lines[1]["p_holm"]), below),
+    ]
+    return tabulate(
+        columns,
+        [(to_derivative.loc[name], to_base.loc[name]) for name in experiment["variants"]],
+        lambda lines: lines[0]["answer"].split()[0],
+        caption=_capital(measure_name(*measure)),
+        kind="verdicts",
+    )
 
 
 def difference(line: Mapping[str, Any]) -> dict[str, str]:
@@ -109,15 +123,18 @@ def gain_kept(line: Mapping[str, Any]) -> dict[str, str]:
 
 def every_table(here: pd.DataFrame) -> dict[str, Any]:
     """All comparisons of one benchmark."""
-    rows = []
-    for line in here.to_dict("records"):
-        cells = [line["model"], line["reference"], measure_name(line["metric"], line["k"])]
-        cells += [difference(line), line["method"]]
-        cells += [chance(line[p]) for p in ("p", "p_holm", "p_equivalence_holm")]
-        rows.append(row(*cells, line["verdict"]))
-    heads = ["model", "against", "measure", "difference, points", "interval", "p alone", "p",
-             "p, equivalence", "verdict"]  # fmt: skip
-    return grid(heads, rows, kind="words")
+    columns = [
+        Column("model", lambda line: line["model"]),
+        Column("against", lambda line: line["reference"]),
+        Column("measure", lambda line: measure_name(line["metric"], line["k"])),
+        Column("difference, points", difference),
+        Column("interval", lambda line: line["method"]),
+        Column("p alone", lambda line: chance(line["p"])),
+        Column("p", lambda line: chance(line["p_holm"])),
+        Column("p, equivalence", lambda line: chance(line["p_equivalence_holm"])),
+        Column("verdict", lambda line: line["verdict"]),
+    ]
+    return tabulate(columns, here.to_dict("records"), kind="words")
 
 
 def sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
@@ -172,9 +189,9 @@ def ranks(found: Evidence, names: Container[str]) -> str:
     for name, variant in found.lowrank.items():
         if name in names:
             by_other.setdefault(variant["other"], []).append(variant["rank"])
-    return listed(
+    return joined(
         [
-            f"rank{'s' * (len(each) > 1)} {listed([str(r) for r in sorted(each)])} ({other})"
+            f"rank{'s' * (len(each) > 1)} {joined([str(r) for r in sorted(each)])} ({other})"
             for other, each in by_other.items()
         ]
     )

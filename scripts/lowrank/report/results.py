@@ -1,83 +1,24 @@
-"""What the report says: tables for the eye and sentences made from the numbers.
+"""The report's tables of results: accuracy of every model, published figures, what was stored."""
 
-Nothing here reads or writes a file. A table is a dictionary for the template: heads, optional
-groups over them, rows of cells (text, and a smaller text under it).
-"""
-
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lowrank.errors import InputError
+from lowrank.plan.controls import LOWRANK
+from lowrank.report.cells import (
+    Column,
+    cell,
+    fraction,
+    interval,
+    percent,
+    size,
+    spread,
+    tabulate,
+)
 from lowrank.report.evidence import Evidence
-
-DASH, TIMES, PLUS_MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
-
-
-def cell(text: str = "", under: str = "") -> dict[str, str]:
-    """One cell of a table."""
-    return {"text": text, "under": under}
-
-
-def row(*cells: str | dict[str, str], kind: str = "") -> dict[str, Any]:
-    """One row of a table; `kind` is its class on the page."""
-    return {"cells": [c if isinstance(c, dict) else cell(c) for c in cells], "kind": kind}
-
-
-def grid(
-    heads: list[str],
-    rows: list[dict[str, Any]],
-    groups: list[tuple[str, int]] | None = None,
-    caption: str = "",
-    kind: str = "",
-) -> dict[str, Any]:
-    """A table; groups: (name, how many columns) over the heads; `kind` is its class.
-
-    The columns that begin a group stand apart from those before.
-    """
-    named = [{"name": name, "span": span} for name, span in groups or [] if span]
-    ends = np.cumsum([group["span"] for group in named]).tolist()
-    return {
-        "heads": heads,
-        "rows": rows,
-        "groups": named,
-        "apart": ends[:-1],
-        "caption": caption,
-        "kind": kind,
-    }
-
-
-def fraction(value: float, places: int = 3) -> str:
-    """An accuracy as a fraction; a dash where there is none."""
-    return f"{value:.{places}f}" if np.isfinite(value) else DASH
-
-
-def percent(share: float) -> str:
-    """A share as a percentage, with a decimal where it is small or nearly whole."""
-    if not np.isfinite(share):
-        return DASH
-    return f"{share:.1%}" if share < 0.1 or 0.99 < share < 1 else f"{share:.0%}"
-
-
-def size(value: float) -> str:
-    """A norm or a ratio with three digits."""
-    return f"{value:#.3g}".removesuffix(".") if np.isfinite(value) else DASH
-
-
-def interval(low: float, high: float) -> str:
-    """An interval of accuracies; nothing where there is none."""
-    return f"{low:.3f} {DASH} {high:.3f}" if np.isfinite(low) and np.isfinite(high) else ""
-
-
-def spread(sd: float) -> str:
-    """A standard deviation as it stands under a value; nothing where there is none."""
-    return f"{PLUS_MINUS} {sd:.3f}" if np.isfinite(sd) else ""
-
-
-def listed(words: list[str]) -> str:
-    """a, b and c."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def measure(
@@ -145,36 +86,50 @@ def published_value(found: Evidence, benchmark: str, model: str, k: int) -> floa
 def results_table(found: Evidence, frame: pd.DataFrame) -> dict[str, Any]:
     """The results table of one benchmark: votes, mean, published rows under ours."""
     ks = found.experiment["maj_k"]
-    rows, block = [], None
+    drawn, exact = (
+        "the post's protocol, sd of its redraws",
+        "exact, with 95% interval for problems like these",
+    )
+    columns = [
+        Column("model", lambda line: line["label"]),
+        *(Column(f"Avg Maj@{k}", _protocol(f"avg_maj@{k}"), drawn) for k in ks),
+        *(Column(f"Maj@{k}", _exact(f"maj@{k}"), exact) for k in ks),
+        Column("mean accuracy", _exact("mean"), exact),
+    ]
+    lines, block = [], None
     for line in frame.to_dict("records"):
         variant = found.experiment["variants"].get(line["model"])
-        kind = "" if variant else "reference"
-        here = _block(variant) if variant else ("references",)
-        if block not in (None, here):
-            kind += " apart"
+        here = _block(variant)
+        kinds = ["reference"] * (variant is None) + ["apart"] * (block not in (None, here))
         block = here
-        cells = [cell(line["label"])]
-        cells += [cell(fraction(line[f"avg_maj@{k}"]), spread(line[f"avg_maj@{k}_sd"])) for k in ks]
-        for name in [*(f"maj@{k}" for k in ks), "mean"]:
-            under = interval(line[f"{name}_low"], line[f"{name}_high"])
-            cells.append(cell(fraction(line[name]), under))
-        rows.append(row(*cells, kind=kind.strip()))
-        published = [line[f"avg_maj@{k}_published"] for k in ks]
-        if np.isfinite(published).any():
-            empty = [""] * (len(ks) + 1)
-            rows.append(row("published", *map(fraction, published), *empty, kind="published"))
-    heads = ["model", *(f"Avg Maj@{k}" for k in ks), *(f"Maj@{k}" for k in ks), "mean accuracy"]
-    groups = [
-        ("", 1),
-        ("the post's protocol, sd of its redraws", len(ks)),
-        ("exact, with 95% interval for problems like these", len(ks) + 1),
-    ]
-    return grid(heads, rows, groups, kind="results")
+        lines.append(line | {"kind": " ".join(kinds)})
+        published = {f"avg_maj@{k}": line[f"avg_maj@{k}_published"] for k in ks}
+        if np.isfinite(list(published.values())).any():
+            lines.append({"label": "published", "kind": "published"} | published)
+    return tabulate(columns, lines, lambda line: line["kind"], kind="results")
 
 
-def _block(variant: dict[str, Any]) -> tuple[str, ...]:
-    """What the variants that stand together in a table have in common."""
-    if variant["kind"] != "lowrank":
+def _protocol(name: str) -> Callable[[dict[str, Any]], dict[str, str]]:
+    """Cells of a protocol's value over its spread; published ones have none."""
+    return lambda line: cell(fraction(line[name]), spread(line.get(f"{name}_sd", np.nan)))
+
+
+def _exact(name: str) -> Callable[[dict[str, Any]], dict[str, str]]:
+    """Cells of an exact value over its interval; empty in a published row."""
+
+    def written(line: dict[str, Any]) -> dict[str, str]:
+        if name not in line:
+            return cell()
+        return cell(fraction(line[name]), interval(line[f"{name}_low"], line[f"{name}_high"]))
+
+    return written
+
+
+def _block(variant: dict[str, Any] | None) -> tuple[str, ...]:
+    """What the rows that stand together in a table have in common; None: a reference."""
+    if variant is None:
+        return ("references",)
+    if variant["kind"] != LOWRANK.name:
         return ("controls",)
     return variant["other"], variant["dtype"], variant["serving"]
 
@@ -188,13 +143,18 @@ def anchors_table(found: Evidence, benchmark: str) -> dict[str, Any] | None:
     lines = table[at & table["model"].isin(found.sampled)].sort_values("model", kind="stable")
     if lines.empty:
         return None
-    rows = []
-    for line in lines.to_dict("records"):
-        votes = f"Maj@{int(line['k'])}" if np.isfinite(line["k"]) else "mean"
-        label = found.label(line["model"])
-        rows.append(row(label, votes, fraction(line["value"]), line["source"], line["note"]))
-    heads = ["model", "measure", "value", "source", "note"]
-    return grid(heads, rows, caption="Published elsewhere", kind="words")
+    columns = [
+        Column("model", lambda line: found.label(line["model"])),
+        Column(
+            "measure",
+            lambda line: f"Maj@{int(line['k'])}" if np.isfinite(line["k"]) else "mean",
+        ),
+        Column("value", lambda line: fraction(line["value"])),
+        Column("source", lambda line: line["source"]),
+        Column("note", lambda line: line["note"]),
+    ]
+    records = lines.to_dict("records")
+    return tabulate(columns, records, caption="Published elsewhere", kind="words")
 
 
 def accuracy_points(
@@ -244,24 +204,20 @@ def fidelity_table(found: Evidence, frames: dict[str, pd.DataFrame]) -> dict[str
     fidelity = frames["fidelity"].set_index(["variant", "scope"])
     results = frames["results"].set_index(["benchmark", "model"])
     benchmarks = found.experiment["benchmarks"]
-    rows = []
-    for name in found.experiment["variants"]:
-        cells = [found.label(name)]
-        for scope in ("projection", "all"):
-            line = fidelity.loc[(name, scope)]
-            cells += [
-                size(line["relative_error"]),
-                percent(line["left_at_base"]),
-                size(line["cosine"]),
-            ]
-        cells += [fraction(results.loc[(b, name), "mean"]) for b in benchmarks]
-        rows.append(row(*cells))
-    heads = ["variant", *(["relative error", "left at base", "cosine"] * 2)]
-    heads += [entry.get("label", name) for name, entry in benchmarks.items()]
-    groups = [
-        ("", 1),
-        ("projections", 3),
-        ("all tensors", 3),
-        ("mean accuracy", len(benchmarks)),
-    ]
-    return grid(heads, rows, groups)
+
+    def stored(scope: str, number: str, written: Callable[[float], str]) -> Callable[[str], str]:
+        return lambda variant: written(fidelity.loc[(variant, scope), number])
+
+    def accuracy(benchmark: str) -> Callable[[str], str]:
+        return lambda variant: fraction(results.loc[(benchmark, variant), "mean"])
+
+    columns = [Column("variant", found.label)]
+    for scope, group in (("projection", "projections"), ("all", "all tensors")):
+        columns += [
+            Column("relative error", stored(scope, "relative_error", size), group),
+            Column("left at base", stored(scope, "left_at_base", percent), group),
+            Column("cosine", stored(scope, "cosine", size), group),
+        ]
+    for name, entry in benchmarks.items():
+        columns.append(Column(entry.get("label", name), accuracy(name), "mean accuracy"))
+    return tabulate(columns, found.experiment["variants"])
