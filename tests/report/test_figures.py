@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lowrank.report import figure_style, figures
+from lowrank.report.outputs import PICTURES
 
 
 def spectrum_of(sizes: dict[str, int], layers: int = 2, decay: float = 5.0) -> pd.DataFrame:
@@ -177,3 +178,10 @@ def test_a_page_shows_the_ticks_as_they_are(tmp_path):
     shown = re.findall(r">([^<>]*)</text>", svg)
     assert any(re.fullmatch(r"0\.\d{3}", text) for text in shown)
     assert re.findall(r">([^<>]*)</text>", figure_style.inline(svg, "x")) == shown
+
+
+@pytest.mark.parametrize("kind", PICTURES, ids=lambda kind: kind.stem)
+def test_a_caption_is_plain_text_that_reads_the_same_everywhere(kind):
+    """Snakemake's report takes it as reStructuredText and a template, the page as it is."""
+    assert kind.caption.endswith(".")
+    assert not re.search(r"[*`|{}]|_\b|::", kind.caption)

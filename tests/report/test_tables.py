@@ -16,7 +16,7 @@ from lowrank.delta.pairing import ledger_rows, pair_tensors, squared_changes
 from lowrank.grading.grade import grade
 from lowrank.metrics import comparisons, estimates
 from lowrank.models.checkpoint import open_pair
-from lowrank.report.deltas import deltas_frame
+from lowrank.report import deltas, results
 from lowrank.report.evidence import gather, read_experiment
 from lowrank.report.page import build
 from lowrank.report.verdicts import SAYS
@@ -27,12 +27,21 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tables.md").read_text()
 
 
-def documented(heading: str) -> list[list[str]]:
-    """The names in the first column of every table of a section."""
+def described(heading: str) -> list[dict[str, str]]:
+    """Name -> text of every table of a section."""
     (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
     tables = re.findall(r"^\| \w+ \| \|\n\|---\|---\|\n((?:\|.*\n)+)", section, re.MULTILINE)
-    firsts = [[line.split("|")[1] for line in table.splitlines()] for table in tables]
-    return [[name for cell in cells for name in re.findall("`(.+?)`", cell)] for cells in firsts]
+    found = []
+    for table in tables:
+        rows = [re.fullmatch(r"\| (.+?) \| (.+) \|", line).groups() for line in table.splitlines()]
+        rows = [(names, text.replace(r"\|", "|")) for names, text in rows]
+        found.append({name: text for names, text in rows for name in re.findall("`(.+?)`", names)})
+    return found
+
+
+def documented(heading: str) -> list[list[str]]:
+    """The names in the first column of every table of a section."""
+    return [list(table) for table in described(heading)]
 
 
 def graded() -> pandas.DataFrame:
@@ -94,11 +103,31 @@ def test_the_commands_on_the_page_are_understood():
         assert {word for word in words if re.match(r"--\w", word)} <= set(known)
 
 
-def test_what_is_added_to_a_deltas_summary_is_documented(tmp_path):
+@pytest.mark.parametrize(
+    ("heading", "place", "records"),
+    [
+        ("metrics", 0, estimates.COLUMNS),
+        ("metrics", 1, estimates.METRICS),
+        ("comparisons", 0, comparisons.COLUMNS),
+        ("results", 0, results.COLUMNS),
+        ("summary", 1, deltas.ADDED),
+    ],
+)
+def test_the_page_says_of_a_column_what_its_record_says(heading, place, records):
+    said = described(heading)[place]
+    said.pop("benchmark" if heading == "comparisons" else "", None)
+    assert said == dict(records)
+
+
+def test_tables_of_the_report_have_the_columns_of_their_records(tmp_path):
     found = gather(read_experiment(results_of(tmp_path)), tmp_path)
-    added = [name for name in deltas_frame(found).columns if name not in found.summaries["rl"]]
-    added = [re.sub(r"_r\d+", "_r<rank>", name) for name in added]
-    assert documented("summary")[1] == list(dict.fromkeys(added))
+    frames = {"added": deltas.deltas_frame(found), "results": results.results_frame(found, "sums")}
+    frames["added"] = frames["added"].drop(columns=found.summaries["rl"].columns)
+    for name, records in (("added", deltas.ADDED), ("results", results.COLUMNS)):
+        written = [re.sub(r"(_r|@)\d+", r"\1<>", column) for column in frames[name].columns]
+        known = [re.sub("<(k|rank)>", "<>", column) for column in records]
+        # Those of every k or rank follow each other; here each is named once.
+        assert sorted(set(written)) == sorted(known)
 
 
 def test_the_reports_tables_are_those_of_the_programs(tmp_path, monkeypatch):

@@ -15,6 +15,17 @@ from lowrank.report.experts import by_type, few
 
 # As they stand in a layer; others follow.
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# What deltas.csv has beside the columns of summary.parquet: column -> what it is, as docs/tables.md
+# has it.
+ADDED = {
+    "delta": "name of the delta, first",
+    "energy_r<rank>": "share of ||D||_F^2 that the rank keeps",
+    "energy_r<rank>_gaussian": "what Gaussian noise of that shape would keep",
+    "energy_r<rank>_shuffled": "what D with its entries shuffled would keep (with `details`)",
+    "overlap_left_ratio": "`overlap_left` over k/m",
+    "overlap_right_ratio": "`overlap_right` over k/n",
+    "aligned_energy_ratio": "`aligned_energy` over k^2/(mn)",
+}
 KEPT = "share of ‖D‖² kept"
 MEDIAN, OVERLAP = "median matrix", "overlap with W / chance"
 
@@ -88,8 +99,7 @@ def ranks_of(found: Evidence) -> list[int]:
 def deltas_frame(found: Evidence) -> pd.DataFrame:
     """summary.parquet of every delta, one row a matrix; what deltas.csv holds.
 
-    Added: delta; energy_r<rank> and what the two nulls would keep (energy_r<rank>_gaussian,
-    _shuffled); with details, the overlaps over what unrelated directions have (*_ratio).
+    Added are the columns `ADDED`, the last three and _shuffled only where details were asked for.
     """
     parts = []
     for delta, summary in found.summaries.items():

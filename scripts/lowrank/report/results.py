@@ -20,6 +20,26 @@ from lowrank.report.cells import (
 )
 from lowrank.report.evidence import Evidence
 
+INTERVALS = {
+    "low": "95 % interval, lower end: problems like these",
+    "high": "its upper end",
+    "traces_low": "95 % interval, lower end: these problems, sampled again",
+    "traces_high": "its upper end",
+}
+# What results.csv holds: column -> what it is, as docs/tables.md has it.
+COLUMNS = {
+    "benchmark": "name",
+    "model": "name",
+    "label": "what the page calls the model",
+    "avg_maj@<k>": "Maj@k by the post's protocol, the mean of its redraws",
+    "avg_maj@<k>_sd": "standard deviation of the redraws",
+    "avg_maj@<k>_published": "what the post published; empty where it has none",
+    "maj@<k>": "exact Maj@k",
+    **{f"maj@<k>_{end}": text for end, text in INTERVALS.items()},
+    "mean": "mean accuracy",
+    **{f"mean_{end}": text for end, text in INTERVALS.items()},
+}
+
 
 def measure(
     found: Evidence, benchmark: str, model: str, metric: str, estimator: str, k: int
@@ -45,13 +65,7 @@ def ordered_models(found: Evidence) -> list[str]:
 
 
 def results_frame(found: Evidence, benchmark: str) -> pd.DataFrame:
-    """The results table in the post's layout as numbers, one row a model; what results.csv holds.
-
-    Columns: benchmark, model, label; of every k avg_maj@k (the post's protocol), its sd over the
-    redraws and its published value, and maj@k (exact); mean accuracy. The exact figures have the
-    interval for problems like these (_low, _high) and the one for these problems, other traces
-    (_traces_low, _traces_high).
-    """
+    """The results table in the post's layout as numbers, one row a model, with `COLUMNS`."""
     rows = []
     for model in ordered_models(found):
         line: dict[str, Any] = {"benchmark": benchmark, "model": model, "label": found.label(model)}
