@@ -1,10 +1,10 @@
 """Compare models, paired by problem: differences, tests, equivalence, power, a verdict in words.
 
 One comparison a row, on mean accuracy, Maj@k and pass@k; the columns are documented in
-docs/tables.md, and how a difference is judged in docs/statistics.md. Tests are adjusted for how
-many there are. With two references, a base and its derivative in that order, each row against the
-derivative also answers whether the model keeps what training gave. An empty cell: nothing can be
-told.
+docs/tables.md, and how a difference is judged in docs/statistics.md. Tests are adjusted for their
+number. With two references, a base and its derivative in that order, each row against the
+derivative also answers whether the model keeps what training gave. An empty cell means that the
+value cannot be computed.
 """
 
 import argparse

@@ -248,7 +248,7 @@ def test_a_delta_without_details_is_shown_without_them(tmp_path, undrawn):
     build(path, tmp_path, tmp_path / "report")
     text = (tmp_path / "report/report.html").read_text(encoding="utf-8")
     assert "in bf16" not in text
-    assert "entries in common" not in text
+    assert "after a cast of both to bfloat16" not in text
 
 
 def test_completions_that_differ_in_text_are_counted(tmp_path):

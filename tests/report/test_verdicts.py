@@ -134,7 +134,7 @@ def test_the_reach_says_how_many_problems_a_margin_takes(comparisons):
     said = verdicts.reach(FOUND, comparisons, "sums")
     assert "Sums has 150 problems, one of them worth 0.7 points" in said
     assert "at the level of 0.05 / 4" in said
-    assert "5 points take 86 problems or more" in said
+    assert "a margin of 5 points takes 86 problems or more" in said
 
 
 def test_too_few_problems_are_named_as_the_reason():
@@ -143,8 +143,8 @@ def test_too_few_problems_are_named_as_the_reason():
     comparisons = few.comparisons
     said = verdicts.sentence(few, comparisons, "sums")
     assert "kept by" not in said
-    assert "(30 problems cannot show that anything is kept so well; 86 might)" in said
-    assert "21 of 100 such benchmarks would have none of these" in verdicts.reach(
+    assert "(30 problems are too few to show this of any variant; it takes 86 or more)" in said
+    assert "21 of 100 such benchmarks would contain none of these" in verdicts.reach(
         few, comparisons, "sums"
     )
 

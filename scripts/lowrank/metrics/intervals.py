@@ -1,12 +1,12 @@
-"""How far a figure can be trusted: two intervals, named for the question each answers.
+"""How far an estimate can be trusted: two intervals, named after the question that each answers.
 
-"These problems" (traces resampled): had the model been sampled again on the same problems, where
-would the figure lie? Variances of each problem's estimate add up; the interval is normal.
+"These problems" (traces resampled): where would the estimate lie if the model were sampled again on
+the same problems? The variances of the problems' estimates add up; the interval is normal.
 
-"Problems like these" (problems resampled): had the benchmark been other problems of the same kind?
+"Problems like these" (problems resampled): where would it lie on other problems of the same kind?
 The problem is the cluster (Miller 2024, 2411.00640): per-problem values are resampled, BCa (Efron
-1987, "Better bootstrap confidence intervals"); next to 0 or 1 a bound that needs no other problem
-to be seen (Gaffke). Nearly always the wider one of the two.
+1987, "Better bootstrap confidence intervals"). Next to 0 or 1, where resampling cannot show what no
+problem showed, it is Gaffke's bound. This is nearly always the wider one of the two.
 
 The spread over repeated draws from one pool (the post's error bars) is neither.
 """
@@ -55,10 +55,10 @@ def problems_interval(
     """Interval of the mean over problems: BCa, or Gaffke's where that cannot know better.
 
     values: [problems]. weights: `problem_weights`. spacings: `problem_spacings` where the values
-    lie in 0..1. With fewer than RARE problems' worth of wrong (or right) answers among them, all
-    hangs on which problems happened to be drawn: BCa was seen to cover as little as 14 % there,
-    Gaffke's interval covers 95 % and more. NaN where nothing can be told: one problem, or equal
-    values that are no shares or lie in the middle of 0..1.
+    lie in 0..1. With fewer than RARE problems' worth of wrong (or right) answers among them, the
+    result depends on which problems happened to be drawn: simulated, BCa covered as little as 14 %
+    there, Gaffke's interval 95 % and more. NaN where neither gives an interval: for one problem,
+    and where all values are equal and Gaffke's does not apply.
     """
     tail = (1 - level) / 2
     method = problems_method(values, spacings is not None)

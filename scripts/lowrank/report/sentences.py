@@ -52,16 +52,16 @@ def asked(found: Evidence) -> list[str]:
     return [
         question,
         f"{factored(found, experiment['delta'])} of {derivative} minus that of {base} was factored,"
-        f" D = U S V, and cut to its top {joined(ranks)} directions; that was added back to {base},"
-        f" biases from {derivative}, {others(found)} {ways}, {ways_to_serve}, stored as"
-        f" {joined(experiment['serve_dtype'])}."
+        f" D = U S V, and cut to its top {joined(ranks)} directions. The cut difference was added"
+        f" back to {base}, with biases from {derivative} and with {others(found)} {ways}. It was"
+        f" {ways_to_serve}, and stored as {joined(experiment['serve_dtype'])}."
         + (f" Controls: {'; '.join(controls)}." if controls else "")
         + " Each model"
         f" answered every problem of {benchmarks} {experiment['samples']} times at temperature"
         f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}, computed in"
-        f" {joined(found.computed_in)}. Read are the mean accuracy"
-        f" and majority votes of {votes}: exactly, over every subset of the pool, and by the post's"
-        f" protocol, the mean of {experiment['repeats']} random draws.",
+        f" {joined(found.computed_in)}. Reported are mean accuracy and majority votes of {votes}:"
+        " exactly, over every subset of the pool, and by the post's protocol, the mean of"
+        f" {experiment['repeats']} random draws.",
     ]
 
 
@@ -77,15 +77,15 @@ def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
             f" {lines['relative_frobenius'].median():.2%} of its norm, with a stable rank of"
             f" {lines['stable_rank'].median():.1f} and 90% of the squared change within"
             f" {int(lines['rank_90'].median())} of {side} directions;"
-            f" {int(lines['rank_above_noise'].median())} directions stand above the noise (its"
-            " level is told from the middle singular value, and is never less than rounding), with"
-            f" {percent(lines['energy_above_noise'].median())} of the squared change. The largest"
-            f" singular value of all is {lines['sigma_1'].max():.3g}."
+            f" {int(lines['rank_above_noise'].median())} directions are stronger than noise and"
+            f" hold {percent(lines['energy_above_noise'].median())} of the squared change (the"
+            " noise level is estimated from the median singular value, and is at least the rounding"
+            f" error). The largest singular value of all is {lines['sigma_1'].max():.3g}."
         )
         if "unchanged_bfloat16" in lines and lines["unchanged_bfloat16"].notna().any():
             said[-1] += (
-                f" Stored as they are, the two models have {percent(lines['unchanged'].median())}"
-                " of a median matrix's entries in common, cast to bfloat16"
+                f" In the median matrix {percent(lines['unchanged'].median())} of the entries are"
+                " equal in both models as stored, and after a cast of both to bfloat16"
                 f" {percent(lines['unchanged_bfloat16'].median())}."
             )
     return [*not_factored(found), *said, *capped(found, frame)]
@@ -120,8 +120,8 @@ def served(found: Evidence) -> list[str]:
         " format, the stored weight stays at the base's value and the update is lost. What was"
         " stored is therefore compared with what was meant, weight by weight: the relative error of"
         " (stored minus base) against the meant change, the share of changed entries that the cast"
-        " left at the base's value, and the cosine between the two. What a model is served as is"
-        " held as it is, whatever the engine computes in."
+        " left at the base's value, and the cosine between the two. The engine holds exactly the"
+        " stored values, whatever data type it computes in."
     ]
 
 
@@ -137,9 +137,9 @@ def results_note(found: Evidence, benchmark: str) -> str:
     return (
         f"Avg Maj@k: k completions a problem drawn from the pool, majority vote, mean of"
         f" {found.experiment['repeats']} draws, as in the post. Maj@k: the expectation of that over"
-        " every possible draw, ties split evenly, computed exactly. The intervals answer where the"
-        " figure might lie on other problems of this kind (problems resampled); those for the same"
-        " problems and other completions are in results.csv."
+        " every possible draw, ties split evenly, computed exactly. The intervals are for other"
+        " problems of this kind (problems resampled); those for the same problems and other"
+        " completions are in results.csv."
     )
 
 
@@ -157,12 +157,11 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
             said.append(f"No matrix changed from {found.delta_label(name)}.")
     if shares:
         spectrum = found.spectra[order[len(said)]]
-        nulls = (
-            f"of noise in those shapes they would hold {percent(null_energy_at(spectrum, lowest))}"
-        )
+        share = null_energy_at(spectrum, lowest)
+        nulls = f"in noise of the same shapes they would hold {percent(share)}"
         if "energy_kept_shuffled" in spectrum:
             share = null_energy_at(spectrum, lowest, "energy_kept_shuffled")
-            nulls += f", of the same entries shuffled {percent(share)}"
+            nulls += f", in the same entries shuffled {percent(share)}"
         said.append(
             f"The top {lowest} directions of every matrix hold {', and '.join(shares)}, by squared"
             f" norm; {nulls}."
@@ -202,7 +201,7 @@ def _accuracy(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str
         f" {fraction(above)}"
     )
     # A share of a gain that is not shown would be a number about noise.
-    return said + ("." if DASH in gains else f"; {joined(gains)} of that gain.")
+    return said + ("." if DASH in gains else f". That is {joined(gains)} of that gain.")
 
 
 def _why_this_margin(found: Evidence) -> str:
@@ -223,31 +222,33 @@ def uncertainty(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
     margin = f"{experiment['margin'] * 100:g} points"
     said = [
         f"The problem is the unit here: {samples} completions of one problem are not {samples}"
-        " witnesses. So models are compared problem by problem, on the difference of their exact"
-        " figures. The interval under a difference is for problems like these (95%, each alone);"
-        ' the one "on these problems" is for the same problems and other completions. p is'
-        " against no difference, and p of equivalence against one of the margin or more; both are"
-        ' adjusted (Holm) for all comparisons with the same model in the same measure. "Shown to'
-        ' lie within" are the bounds behind the second: they allow for what problems that are not'
-        ' here may hide. "Visible" is the smallest true difference that 8 of 10 such experiments'
-        " find; a dash where too few problems differ to know.",
-        f"The answers. Kept: shown to lie within the margin, {margin}, of the derivative. Lost or"
-        " better: shown to differ. Open: neither is shown, which is an answer too. Where training"
-        " itself is not shown to have gained anything, or gained less than the margin, keeping it"
-        f" and losing it look alike: that {verdicts.UNANSWERED}. {_why_this_margin(found)}",
+        " independent observations. So models are compared problem by problem, on the difference of"
+        " their exact values. The interval under a difference is for problems like these (95%, for"
+        ' this comparison alone); the one "on these problems" is for the same problems and other'
+        " completions. p is for the test against no difference, p of equivalence for the test"
+        " against a difference of the margin or more. Both are adjusted (Holm) for all comparisons"
+        ' with the same model in the same measure. "Shown to lie within" are the bounds that the'
+        " test of equivalence uses: they also allow for problems on which a variant fails and of"
+        ' which none is in the benchmark. "Visible" is the smallest true difference that 8 of 10'
+        " such experiments find; a dash where too few problems differ to estimate it.",
+        "The answers. Kept: the difference from the derivative is shown to lie within the margin,"
+        f" {margin}. Lost or better: a difference is shown. Open: neither is shown. Where training"
+        " itself is not shown to have gained anything, or gained less than the margin, a variant"
+        " that keeps the gain looks like one that loses it: whether it is kept"
+        f" {verdicts.UNANSWERED}. {_why_this_margin(found)}",
     ]
     comparisons = frames["comparisons"]
     said += [verdicts.reach(found, comparisons, name) for name in found.judged]
     if "pools" in experiment:
         said.append(
-            "Benchmarks that are pooled are counted as one of all their problems. Which benchmarks"
-            " and how many problems of each is taken as given: only the spread between problems of"
-            " the same benchmark counts."
+            "Pooled benchmarks are compared as one benchmark that holds all their problems. Which"
+            " benchmarks these are, and how many problems each has, is taken as given: only the"
+            " spread between problems of the same benchmark counts."
         )
     said.append(
         f"The small {PLUS_MINUS} under the post's protocol is the spread over"
-        f" {experiment['repeats']} re-draws from one and the same pool. It is Monte-Carlo noise of"
-        " the way of counting, which the exact columns do not have; it says nothing about other"
-        " completions or other problems and is not a confidence interval."
+        f" {experiment['repeats']} re-draws from the same pool. It measures these draws only;"
+        " the exact columns need none. It says nothing about other completions or other problems,"
+        " and is not a confidence interval."
     )
     return said

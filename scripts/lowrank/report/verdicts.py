@@ -110,7 +110,7 @@ def difference(line: Mapping[str, Any]) -> dict[str, str]:
 
 
 def visible(share: float) -> str:
-    """The smallest difference to be counted on, in points; a dash where it is not known."""
+    """The smallest true difference found in 8 of 10 experiments; a dash where it is not known."""
     return points(share) if np.isfinite(share) else DASH
 
 
@@ -167,7 +167,9 @@ def _more_problems(margin: float, answers: pd.DataFrame) -> str:
     needed = least_problems(margin, ALPHA / int(answers["family"].iloc[0]))
     if problems >= needed:
         return ""
-    return f" ({problems} problems cannot show that anything is kept so well; {needed} might)"
+    return (
+        f" ({problems} problems are too few to show this of any variant; it takes {needed} or more)"
+    )
 
 
 def ungained(
@@ -198,7 +200,7 @@ def ranks(found: Evidence, names: Container[str]) -> str:
 
 
 def reach(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
-    """What so many problems can show at all: differences, and that there is hardly one."""
+    """Which differences, and equivalence within which margin, a benchmark of this size can show."""
     experiment = found.experiment
     derivative, margin = experiment["derivative"], experiment["margin"]
     seen = []
@@ -214,18 +216,18 @@ def reach(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
     said = f"{label} has {problems} problems, one of them worth {points(1 / problems)} points."
     if seen:
         said += (
-            f" Between a variant and {found.label(derivative)} it can be counted on (8 of 10 such"
-            f" experiments, at the level of {ALPHA:g} / {family}) to show a true difference of"
-            f" {' or '.join(seen)}, depending on the variant. A smaller one may well go unseen."
+            f" 8 of 10 such experiments find a true difference between a variant and"
+            f" {found.label(derivative)} of {' or '.join(seen)}, depending on the variant (tested"
+            f" at the level of {ALPHA:g} / {family}). A smaller difference may not be found."
         )
     best = points(least_margin(problems, level))
     missed = 100 * (1 - margin) ** problems
     often = f"{missed:.0f} of 100" if missed >= 1 else "fewer than 1 of 100"
     return (
-        f"{said} The smallest margin that so many problems can show at all is {best} points;"
-        f" {margin * 100:g} points take {least_problems(margin, level)} problems or more: had a"
-        f" variant lost {margin:.0%} of all problems wholly, {often} such benchmarks would have"
-        " none of these in them."
+        f"{said} With {problems} problems, equivalence cannot be shown within less than {best}"
+        f" points; a margin of {margin * 100:g} points takes {least_problems(margin, level)}"
+        f" problems or more. The reason: if a variant failed on {margin:.0%} of all problems of this kind, {often} such"
+        " benchmarks would contain none of these."
     )
 
 
