@@ -18,7 +18,7 @@ from lowrank.files import cell_text
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-VERDICTS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+CORRECT = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
 
     grades: problem_id, sample, answer (null: none), correct (true, false, 0 or 1).
     Raises InputError for repeated samples, pools of different size, an answer that is right in one
-    row and wrong in another, and for what is no answer and no verdict, with its row.
+    row and wrong in another, and, with its row, for a cell that is no answer or not true or false.
     """
     need_columns(grades, ("problem_id", "sample", "answer", "correct"), name)
     if not len(grades):
@@ -58,7 +58,7 @@ def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
     grades = keyed(grades, name)
     table = grades.assign(
         answer=_cells(grades, "answer", cell_text, name),
-        correct=_cells(grades, "correct", _verdict, name),
+        correct=_cells(grades, "correct", _is_correct, name),
     )
     table = table.sort_values(["problem_id", "sample"], kind="stable")
     twice = table[table.duplicated(["problem_id", "sample"])]
@@ -92,26 +92,26 @@ def _cells(grades: "DataFrame", column: str, read: Callable, name: str) -> "Seri
     return pandas.Series(found, index=grades.index, dtype=object)
 
 
-def _verdict(cell: object) -> bool:
-    verdict = VERDICTS.get(str(cell).strip().lower())
-    if verdict is None:
+def _is_correct(cell: object) -> bool:
+    correct = CORRECT.get(str(cell).strip().lower())
+    if correct is None:
         raise ValueError(f"{cell!r}; true, false, 0 or 1 is needed")
-    return verdict
+    return correct
 
 
 def _pool(problem: str, answers: list[str | None], correct: list[bool], name: str) -> Pool:
-    verdicts: dict[str, bool] = {}
-    for answer, verdict in zip(answers, correct, strict=True):
-        if answer is None and verdict:
+    known: dict[str, bool] = {}
+    for answer, is_right in zip(answers, correct, strict=True):
+        if answer is None and is_right:
             raise InputError(f"{name}: problem {problem} has a right sample without an answer")
-        if answer is not None and verdicts.setdefault(answer, verdict) != verdict:
+        if answer is not None and known.setdefault(answer, is_right) != is_right:
             raise InputError(
                 f"{name}: problem {problem} has the answer {answer!r} once right, once wrong; "
-                "equal answers must have equal verdicts"
+                "equal answers must be right or wrong alike"
             )
-    number = {answer: i for i, answer in enumerate(sorted(verdicts))}
+    number = {answer: i for i, answer in enumerate(sorted(known))}
     classes = np.array([-1 if a is None else number[a] for a in answers], dtype=np.int64)
-    right = np.array([verdicts[answer] for answer in number], dtype=bool)
+    right = np.array([known[answer] for answer in number], dtype=bool)
     return Pool(problem, classes, right, np.array(correct, dtype=bool))
 
 

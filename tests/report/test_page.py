@@ -378,6 +378,13 @@ def test_another_way_to_fill_the_other_weights_is_on_the_page(tmp_path):
     assert all(f"<!-- {way} -->" in svg or f">{way}<" in svg for way in ("copy", "keep", "mean"))
 
 
+def test_names_that_look_like_numbers_are_names(tmp_path):
+    experiment = EXPERIMENT | {"benchmarks": {"2024": EXPERIMENT["benchmarks"]["sums"]}}
+    found = gather(read_experiment(results_of(tmp_path, experiment)), tmp_path)
+    assert set(results.results_frame(found, "2024")["benchmark"]) == {"2024"}
+    assert len(verdicts.against(found.comparisons, "2024", "new", ("mean", 1))) == 4
+
+
 def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():
     path = Path(__file__).parents[2] / "experiments/published/deepscaler.csv"
     table = pd.read_csv(path)

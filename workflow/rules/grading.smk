@@ -21,7 +21,7 @@ rule grade:
     params:
         program=shipped("scripts/grade.py"),
         code=code_digest("scripts/grade.py"),
-        reading_flags=lambda w: experiment.grading_flags(w.benchmark),
+        grading_flags=lambda w: experiment.grading_flags(w.benchmark),
     shell:
         "python {params.program:q} --samples {input.samples} --problems {input.problems}"
-        " {params.reading_flags} --workers {threads} --output {output.grades} &> {log}"
+        " {params.grading_flags} --workers {threads} --output {output.grades} &> {log}"

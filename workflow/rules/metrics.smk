@@ -45,12 +45,12 @@ rule compare:
     params:
         program=shipped("scripts/compare.py"),
         code=code_digest("scripts/compare.py"),
-        grades_by_benchmark=lambda w, input: compared_flags(experiment, w.compared, input.grades),
+        benchmark_flags=lambda w, input: compared_flags(experiment, w.compared, input.grades),
         references=f"{experiment.base} {experiment.derivative}",
         k=" ".join(map(str, experiment.config["maj_k"])),
         margin=experiment.config["margin"],
         seed=experiment.config["seed"],
     shell:
-        "python {params.program:q} {params.grades_by_benchmark} --name {wildcards.compared}"
+        "python {params.program:q} {params.benchmark_flags} --name {wildcards.compared}"
         " --references {params.references} --k {params.k} --margin {params.margin}"
         " --seed {params.seed} --output {output.comparisons} --record {output.record} &> {log}"

@@ -226,8 +226,8 @@ def reach(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
     return (
         f"{said} With {problems} problems, equivalence cannot be shown within less than {best}"
         f" points; a margin of {margin * 100:g} points takes {least_problems(margin, level)}"
-        f" problems or more. The reason: if a variant failed on {margin:.0%} of all problems of this"
-        f" kind, {often} such benchmarks would contain none of these."
+        f" problems or more. The reason: if a variant failed on {margin:.0%} of all problems of"
+        f" this kind, {often} such benchmarks would contain none of these."
     )
 
 
