@@ -32,37 +32,47 @@ def warnings(found: Evidence) -> list[str]:
 
 def asked(found: Evidence) -> list[str]:
     """The question, what was kept, how it was read."""
-    experiment, sampling = found.experiment, found.experiment["sampling"]
+    experiment = found.experiment
     base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
-    ranks = [str(rank) for rank in ranks_of(found)]
-    ways = " or ".join(
-        other_weights(other).source.format(base=base, derivative=derivative)
-        for other in in_order({variant["other"] for variant in found.lowrank.values()})
-    )
-    benchmarks = joined(
-        [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
-    )
-    votes = joined([str(k) for k in experiment["maj_k"]])
     question = experiment.get("question") or (
         f"How much of what training changed between {base} and {derivative} is low-rank, and does"
         " the model keep its reasoning when only that part is kept?"
     )
-    controls = [kind_of(kind).what for kind in experiment["controls"]]
-    ways_to_serve = joined([SERVING[way] for way in experiment["serve_as"]])
-    return [
-        question,
+    return [question, f"{_made(found)} {_read(found)}"]
+
+
+def _made(found: Evidence) -> str:
+    """How the variants were made, and which controls stand beside them."""
+    experiment = found.experiment
+    base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
+    ranks = joined([str(rank) for rank in ranks_of(found)])
+    sources = " or ".join(
+        other_weights(other).source.format(base=base, derivative=derivative)
+        for other in in_order({variant["other"] for variant in found.lowrank.values()})
+    )
+    served_as = joined([SERVING[way] for way in experiment["serve_as"]])
+    said = (
         f"{factored(found, experiment['delta'])} of {derivative} minus that of {base} was factored,"
-        f" D = U S V, and cut to its top {joined(ranks)} directions. The cut difference was added"
-        f" back to {base}, with biases from {derivative} and with {others(found)} {ways}. It was"
-        f" {ways_to_serve}, and stored as {joined(experiment['serve_dtype'])}."
-        + (f" Controls: {'; '.join(controls)}." if controls else "")
-        + " Each model"
-        f" answered every problem of {benchmarks} {experiment['samples']} times at temperature"
-        f" {sampling['temperature']:g} and top-p {sampling['top_p']:g}, computed in"
+        f" D = U S V, and cut to its top {ranks} directions. The cut difference was added back to"
+        f" {base}, with biases from {derivative} and with {others(found)} {sources}. It was"
+        f" {served_as}, and stored as {joined(experiment['serve_dtype'])}."
+    )
+    controls = [kind_of(kind).what for kind in experiment["controls"]]
+    return said + (f" Controls: {'; '.join(controls)}." if controls else "")
+
+
+def _read(found: Evidence) -> str:
+    """How the models were sampled, and what is reported of their answers."""
+    experiment, sampling = found.experiment, found.experiment["sampling"]
+    labels = [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
+    votes = joined([str(k) for k in experiment["maj_k"]])
+    return (
+        f"Each model answered every problem of {joined(labels)} {experiment['samples']} times at"
+        f" temperature {sampling['temperature']:g} and top-p {sampling['top_p']:g}, computed in"
         f" {joined(found.computed_in)}. Reported are mean accuracy and majority votes of {votes}:"
         " exactly, over every subset of the pool, and by the post's protocol, the mean of"
-        f" {experiment['repeats']} random draws.",
-    ]
+        f" {experiment['repeats']} random draws."
+    )
 
 
 def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
@@ -145,20 +155,36 @@ def results_note(found: Evidence, benchmark: str) -> str:
 
 def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
     """The answer in a sentence each: how low-rank, how accurate, how sure."""
-    experiment = found.experiment
-    delta, lowest = experiment["delta"], ranks_of(found)[0]
-    order = sorted(experiment["deltas"], key=lambda name: name != delta)
-    said, shares = [], []
-    for name in order:
-        share = energy_at(found.spectra[name], lowest)
-        if np.isfinite(share):
-            shares.append(f"{percent(share)} of the change {found.delta_label(name)}")
-        else:
-            said.append(f"No matrix changed from {found.delta_label(name)}.")
-    if shares:
-        spectrum = found.spectra[order[len(said)]]
-        share = null_energy_at(spectrum, lowest)
-        nulls = f"in noise of the same shapes they would hold {percent(share)}"
+    experiment, comparisons = found.experiment, frames["comparisons"]
+    said = _concentration(found)
+    for benchmark in experiment["benchmarks"]:
+        said.append(_accuracy(found, comparisons, benchmark))
+        said.append(verdicts.sentence(found, comparisons, benchmark))
+        said += verdicts.controls(found, comparisons, benchmark, ("other",))
+    for pool in experiment.get("pools", {}):
+        words = verdicts.sentence(found, comparisons, pool)
+        said.append(f"All of {found.judged[pool]} together. {words}")
+    return said
+
+
+def _concentration(found: Evidence) -> list[str]:
+    """How much of each delta its top directions hold, and what they would hold of noise."""
+    experiment, lowest = found.experiment, ranks_of(found)[0]
+    order = sorted(experiment["deltas"], key=lambda name: name != experiment["delta"])
+    held = {name: energy_at(found.spectra[name], lowest) for name in order}
+    changed = [name for name in order if np.isfinite(held[name])]
+    said = [
+        f"No matrix changed from {found.delta_label(name)}."
+        for name in order
+        if name not in changed
+    ]
+    if changed:
+        shares = [
+            f"{percent(held[name])} of the change {found.delta_label(name)}" for name in changed
+        ]
+        spectrum = found.spectra[changed[0]]
+        noise = percent(null_energy_at(spectrum, lowest))
+        nulls = f"in noise of the same shapes they would hold {noise}"
         if "energy_kept_shuffled" in spectrum:
             share = null_energy_at(spectrum, lowest, "energy_kept_shuffled")
             nulls += f", in the same entries shuffled {percent(share)}"
@@ -166,13 +192,6 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
             f"The top {lowest} directions of every matrix hold {', and '.join(shares)}, by squared"
             f" norm; {nulls}."
         )
-    for benchmark in experiment["benchmarks"]:
-        said.append(_accuracy(found, frames["comparisons"], benchmark))
-        said.append(verdicts.sentence(found, frames["comparisons"], benchmark))
-        said += verdicts.controls(found, frames["comparisons"], benchmark, ("other",))
-    for pool in experiment.get("pools", {}):
-        words = verdicts.sentence(found, frames["comparisons"], pool)
-        said.append(f"All of {found.judged[pool]} together. {words}")
     return said
 
 
