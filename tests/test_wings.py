@@ -8,7 +8,8 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "scripts/lowrank"
 # In the order in which the data flows; what every wing stands on lies beside them.
 WINGS = (
-    "plan", "models", "delta", "variants", "sampling", "grading", "metrics", "report", "train",
+    "plan", "models", "delta", "variants", "sampling", "grading", "divergence", "metrics", "report",
+    "train",
 )  # fmt: skip
 # What reads everything before it and is read by nothing after it.
 LAST = {"report", "train"}

@@ -16,10 +16,10 @@ class Progress:
         self.start = time.monotonic()
         self.said = float("-inf")
 
-    def take_over(self) -> None:
-        """Count an item as finished by an earlier run; the rate is measured from here on."""
-        self.done += 1
-        self.before += 1
+    def take_over(self, items: int = 1) -> None:
+        """Count items as finished by an earlier run; the rate is measured from here on."""
+        self.done += items
+        self.before += items
         self.start = time.monotonic()
 
     def step(self, items: int = 1, note: str = "") -> None:

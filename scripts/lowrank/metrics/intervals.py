@@ -66,19 +66,44 @@ def problems_interval(
         return NOTHING
     if spacings is not None and method == "gaffke":
         return _gaffke(values, spacings, tail)
-    mean = values.mean()
-    means = np.sort(weights @ values)
+    mean = float(values.mean())
+    # The jackknife's influence of a problem on a mean.
+    return _bca(mean, weights @ values, values - mean, tail)
+
+
+def ratio_interval(
+    part: Floats, whole: Floats, weights: Floats, level: float = 0.95
+) -> tuple[float, float]:
+    """BCa interval of mean(part) / mean(whole), problems resampled: both belong to one problem.
+
+    part, whole: [problems], none negative. weights: `problem_weights`. NaN where nothing can be
+    told: one problem, a whole that is 0 in a resampled benchmark, equal ratios on all problems.
+    """
+    totals = weights @ whole
+    if len(part) < 2 or not (totals > 0).all():
+        return NOTHING
+    ratio = float(part.mean() / whole.mean())
+    # The infinitesimal jackknife's influence on a ratio of means.
+    influence = (part - ratio * whole) / whole.mean()
+    if np.ptp(influence) < 1e-12:
+        return NOTHING
+    return _bca(ratio, weights @ part / totals, influence, (1 - level) / 2)
+
+
+def _bca(value: float, resampled: Floats, influence: Floats, tail: float) -> tuple[float, float]:
+    """Bias-corrected and accelerated interval of a value, from what resampling gave."""
+    resampled = np.sort(resampled)
     # Ties count half, or few distinct values would look like bias.
-    near = 1e-12 * max(1.0, abs(mean))
-    below = (means < mean - near).mean() / 2 + (means <= mean + near).mean() / 2
-    bias = _NORMAL.inv_cdf(float(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
-    influence = values - mean  # of a mean, the jackknife's
+    near = 1e-12 * max(1.0, abs(value))
+    below = (resampled < value - near).mean() / 2 + (resampled <= value + near).mean() / 2
+    least = 1 / len(resampled)
+    bias = _NORMAL.inv_cdf(float(np.clip(below, least, 1 - least)))
     skew = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
     ends = []
     for z in (_NORMAL.inv_cdf(tail), _NORMAL.inv_cdf(1 - tail)):
         shifted = bias + z
         ends.append(_NORMAL.cdf(bias + shifted / (1 - skew * shifted)))
-    low, high = np.quantile(means, ends)
+    low, high = np.quantile(resampled, ends)
     return float(low), float(high)
 
 

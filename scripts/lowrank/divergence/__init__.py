@@ -1,0 +1,1 @@
+"""Divergence: completions that exist, read through every model of an experiment."""
