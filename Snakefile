@@ -1,6 +1,7 @@
 """Is what reinforcement learning changed in a language model low-rank?
 
-models -> delta -> adapters and variants -> samples -> grades -> metrics and comparisons -> report
+models -> delta -> adapters and variants -> samples -> grades and divergence
+  -> metrics and comparisons -> report
 """
 
 import sys
@@ -28,6 +29,7 @@ from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
 from lowrank.report.outputs import PICTURES, TABLES, figures, pictures
 from lowrank.models.planned import check_lengths, check_sizes
+from lowrank.plan import divergence
 from lowrank.plan.strict_yaml import read_yaml
 from lowrank.plan.surroundings import shield
 
@@ -88,6 +90,7 @@ rule all:
     input:
         experiment.evidence(),
         comparisons(experiment),
+        divergence.results(experiment),
         layout.report / "report.html",
         layout.asked(experiment.question),
     message:
@@ -99,6 +102,7 @@ include: f"{HERE}/workflow/rules/delta.smk"
 include: f"{HERE}/workflow/rules/variants.smk"
 include: f"{HERE}/workflow/rules/sampling.smk"
 include: f"{HERE}/workflow/rules/grading.smk"
+include: f"{HERE}/workflow/rules/divergence.smk"
 include: f"{HERE}/workflow/rules/metrics.smk"
 include: f"{HERE}/workflow/rules/report.smk"
 include: f"{HERE}/workflow/rules/train.smk"

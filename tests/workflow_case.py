@@ -36,6 +36,7 @@ def make_case(folder: Path, **config: object) -> Path:
     (folder / "experiments/tiny.yaml").write_text(yaml.safe_dump(tiny))
     small = {
         "experiment": "tiny", "ranks": [2], "other": ["copy"], "samples": 2, "maj_k": [1, 2],
+        "divergence": {"samples": 1, "tokens": 40}, "locate": False,
     }  # fmt: skip
     configure(folder, **(small | config))
     return folder
@@ -105,12 +106,19 @@ def results(case: Path) -> dict[str, bytes]:
 
 def sampled_anew(models=MODELS) -> set[str]:
     """The jobs that follow when the samples of models are made again."""
-    return {"compare compared=tiny3", "report"}.union(
+    jobs = {"compare compared=tiny3", "report"}.union(
         *(
             {f"sample model={m} part=1-of-1", f"grade model={m}", f"metrics model={m}"}
             for m in models
         )
     )
+    # What is read are the derivative's.
+    return jobs | {"read_derivative"} | read_anew() if "rl" in models else jobs
+
+
+def read_anew(models=MODELS) -> set[str]:
+    """The jobs that follow when the derivative's completions are read by models again."""
+    return {"divergence_metrics", "report", *(f"divergence model={model}" for model in models)}
 
 
 def engines(case: Path) -> int:

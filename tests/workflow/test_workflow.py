@@ -17,6 +17,7 @@ from workflow_case import (
     engines,
     make_case,
     planned,
+    read_anew,
     results,
     sampled_anew,
     snakemake,
@@ -40,12 +41,14 @@ def test_everything_is_there(finished):
         *(f"grades/tiny3/{model}.parquet" for model in MODELS),
         *(f"metrics/tiny3/{model}.csv" for model in MODELS),
         "comparisons/tiny3.csv",
+        *(f"divergence/tiny3/{model}.parquet" for model in MODELS),
+        "divergence/tiny3/summary/metrics.csv",
     ):
         assert expected in made
 
 
 def test_the_report_declares_what_it_writes(finished):
-    promised = outputs(["tiny3"], ["sft", "rl"])
+    promised = outputs(["tiny3"], ["sft", "rl"], divergence=True)
     folder = finished / "results/tiny/report"
     made = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.name != MARKER]
     assert {path.as_posix() for path in made} == set(promised)
@@ -80,13 +83,13 @@ def test_a_new_rank_runs_what_hangs_on_it(case):
         "grade model=r3-copy",
         "metrics model=r3-copy",
         "compare compared=tiny3",
-        "report",
+        *read_anew(["r3-copy"]),
     }
 
 
 def followed(*variants: str) -> set[str]:
     """What new variants bring with them."""
-    return {"compare compared=tiny3", "report"}.union(
+    return ({"compare compared=tiny3"} | read_anew(variants)).union(
         *(
             {
                 f"build_variant variant={name}",
@@ -111,21 +114,21 @@ def test_a_new_control_or_form_runs_what_hangs_on_it(case):
         "r2-copy-adapter"
     )
     configure(case, serve_as=["merged"], controls=[])
-    assert planned(case) == {"compare compared=tiny3", "report"}
+    assert planned(case) == {"compare compared=tiny3", "divergence_metrics", "report"}
 
 
-def test_a_removed_rank_runs_comparisons_and_report_only(finished, tmp_path):
+def test_a_removed_rank_runs_no_more_than_what_compares(finished, tmp_path):
     case = copy_case(finished, tmp_path / "case")
     configure(case, ranks=[2, 3])
     snakemake(case, "--cores", "2")
     assert "r3-copy" in (case / "results/tiny/report/report.html").read_text()
     configure(case, ranks=[3])
-    assert planned(case) == {"compare compared=tiny3", "report"}
+    assert planned(case) == {"compare compared=tiny3", "divergence_metrics", "report"}
     snakemake(case, "--cores", "2")
     assert "r2-copy" not in (case / "results/tiny/report/report.html").read_text()
     # Back to the first question: all before the comparisons is still there, and it is the same.
     configure(case, ranks=[2])
-    assert planned(case) == {"compare compared=tiny3", "report"}
+    assert planned(case) == {"compare compared=tiny3", "divergence_metrics", "report"}
     snakemake(case, "--cores", "2")
     before = results(finished)
     after = results(case)
@@ -154,6 +157,53 @@ def test_more_samples_make_only_the_new_ones(case):
     snakemake(case, "--cores", "2")
     assert engines(case) == started + 1
     assert results(case) == before
+
+
+def log_of(case, model: str) -> str:
+    """What a model's pass over the derivative's completions said."""
+    return (case / f"results/tiny/logs/divergence/{model}.log").read_text()
+
+
+def test_divergence_is_added_to_a_finished_experiment_without_a_sample(case):
+    """And taken out again; how much is read is a question of its own."""
+    before, started = results(case), engines(case)
+    shutil.rmtree(case / "results/tiny/divergence")
+    configure(case, divergence=False)
+    snakemake(case, "--cores", "2")
+    assert not (case / "results/tiny/divergence").exists()
+    configure(case, divergence={"samples": 1, "tokens": 40})
+    assert planned(case) == {"read_derivative"} | read_anew()
+    snakemake(case, "--cores", "2")
+    assert engines(case) == started
+    assert results(case) == before
+    configure(case, divergence={"samples": 2, "tokens": 80})
+    assert planned(case) == {"read_derivative"} | read_anew()
+    snakemake(case, "--cores", "2")
+    assert "r2-copy on tiny3: 6 completions, " in log_of(case, "r2-copy")
+    assert engines(case) == started
+    configure(case, divergence=False)
+    assert planned(case) == {"report"}
+
+
+def test_where_the_change_lives_is_asked_for_by_itself(case):
+    started = engines(case)
+    configure(case, locate={"samples": 1, "tokens": 3})
+    assert planned(case) == {"locate", "report"}
+    snakemake(case, "--cores", "2")
+    assert engines(case) == started
+    page = (case / "results/tiny/report/report.html").read_text()
+    assert "The change was taken apart into 21 matrices and the rest (9 tokens read)" in page
+    assert planned(case) == set()
+
+
+def test_what_was_read_outlives_whatever_makes_a_job_run_again(case):
+    before = results(case)
+    with (case / "scripts/lowrank/divergence/reading.py").open("a") as module:
+        module.write("# edited\n")
+    assert planned(case) == read_anew()
+    snakemake(case, "--cores", "2")
+    assert results(case) == before
+    assert "r2-copy on tiny3: 3 completions, 0 of them to be read" in log_of(case, "r2-copy")
 
 
 def test_completions_outlive_whatever_makes_a_job_run_again(case):
@@ -240,7 +290,7 @@ def test_a_fresh_clone_with_carried_results_runs_nothing(finished, tmp_path, tim
 def test_completions_made_elsewhere_are_graded_without_an_engine(case):
     """As README says: only the completions came, without what Snakemake remembers of them."""
     shutil.rmtree(case / ".snakemake")
-    for folder in ("grades", "metrics", "comparisons", "report"):
+    for folder in ("grades", "divergence", "metrics", "comparisons", "report"):
         shutil.rmtree(case / "results/tiny" / folder)
     completions = [path for path in (case / "results/tiny/samples").rglob("*") if path.is_file()]
     for path in completions:
@@ -248,7 +298,9 @@ def test_completions_made_elsewhere_are_graded_without_an_engine(case):
     assert any(job.startswith("sample") for job in planned(case))
     for path in completions:
         path.touch()
-    assert {job.split()[0] for job in planned(case)} == {"grade", "metrics", "compare", "report"}
+    reading = {"read_derivative", "divergence", "divergence_metrics"}
+    left = {"grade", "metrics", "compare", "report"} | reading
+    assert {job.split()[0] for job in planned(case)} == left
 
 
 def test_two_clean_runs_give_the_same_numbers(finished, tmp_path):
@@ -286,10 +338,13 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
         "grade": 9 * 2,
         "metrics": 9 * 2,
         "compare": 2,
+        "read_derivative": 1,
+        "divergence": 9,
+        "divergence_metrics": 2,
         "describe": 1,
         "report": 1,
         "all": 1,
-        "total": 73,
+        "total": 85,
     }
 
 
@@ -315,7 +370,8 @@ def test_another_rank_is_planned_whatever_snakemake_remembers(case):
     new = {
         "build_adapter delta=rl adapter=r3", "build_variant variant=r3-copy",
         "sample model=r3-copy part=1-of-1", "grade model=r3-copy", "metrics model=r3-copy",
-        "compare compared=tiny3", "report",
+        "compare compared=tiny3",
+        *read_anew(["r3-copy"]),
     }  # fmt: skip
     configure(case, ranks=[3])
     assert planned(case, "--rerun-triggers", "mtime") == new

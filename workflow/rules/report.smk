@@ -28,6 +28,7 @@ rule report:
     input:
         experiment.evidence(),
         comparisons(experiment),
+        divergence.results(experiment),
         asked=layout.asked(experiment.question),
     output:
         page=report(
@@ -43,11 +44,15 @@ rule report:
                 category=kind.category,
                 labels=kind.labels(subject),
             )
-            for kind, subject in pictures(experiment.benchmarks, experiment.deltas)
+            for kind, subject in pictures(
+                experiment.benchmarks, experiment.deltas, divergence.asked_for(experiment)
+            )
         ],
         pictures=[
             layout.report / f"figures/{figure}.png"
-            for figure in figures(experiment.benchmarks, experiment.deltas)
+            for figure in figures(
+                experiment.benchmarks, experiment.deltas, divergence.asked_for(experiment)
+            )
         ],
         tables=[
             report(

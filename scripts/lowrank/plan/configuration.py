@@ -54,6 +54,9 @@ def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -
     for key in ("details", "keep_variants"):
         if config.get(key) in ("true", "false"):
             config[key] = config[key] == "true"
+    for key in ("divergence", "locate"):
+        if key in config:
+            config[key] = _settings(config[key])
     config = read_yaml(root / "config.yaml", "config.yaml") | config
     _check(config, root / "workflow/schemas/config.schema.yaml", asked)
     path = _experiment_file(config["experiment"], root, asked)
@@ -87,6 +90,13 @@ def _numbers(values: Any) -> Any:
     if not isinstance(values, list):
         return values
     return [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
+
+
+def _settings(values: Any) -> Any:
+    """A mapping with its digit strings as integers; null where false or null is written."""
+    if isinstance(values, dict):
+        return dict(zip(values, _numbers(list(values.values())), strict=True))
+    return None if values in (False, "false", "null", "none") else values
 
 
 def _check(content: Any, schema: Path, where: str) -> None:
@@ -234,6 +244,10 @@ def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
         raise InputError(
             f"{asked}: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
             f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
+        )
+    if experiment.config["locate"] and not experiment.config["divergence"]:
+        raise InputError(
+            f"{asked}: locate reads what divergence reads, and divergence is null; set both"
         )
     if parts > samples:
         raise InputError(

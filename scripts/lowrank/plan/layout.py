@@ -95,6 +95,50 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """The folder of what was read of the derivative's completions of a benchmark."""
+
+    folder: Path
+
+    @property
+    def reference(self) -> Path:
+        """What was read; stands for the derivative's part."""
+        return self.folder / "reference" / "reference.json"
+
+    @property
+    def reference_files(self) -> list[Path]:
+        """The passages that are read, and the derivative's configuration."""
+        return [self.folder / "reference" / name for name in ("passages.parquet", "config.json")]
+
+    @property
+    def states(self) -> Path:
+        """A folder: the derivative's last hidden states."""
+        return self.folder / "reference" / "states"
+
+    def tokens(self, model: str) -> Path:
+        """A model against the derivative, a row a token."""
+        return self.folder / f"{model}.parquet"
+
+    def record(self, model: str) -> Path:
+        """What a model's tokens were read with."""
+        return self.folder / f"{model}.json"
+
+    def summary(self, table: str) -> Path:
+        """What the tokens of all models say."""
+        return self.folder / "summary" / f"{table}.csv"
+
+    @property
+    def located(self) -> Path:
+        """What the change of each matrix, module and layer does."""
+        return self.folder / "located" / "locate.csv"
+
+    @property
+    def located_record(self) -> Path:
+        """What that was computed from."""
+        return self.folder / "located" / "locate.json"
+
+
+@dataclass(frozen=True)
 class Layout:
     """The results of one experiment; beside its folder lie those of others and the store."""
 
@@ -129,6 +173,9 @@ class Layout:
     def grades(self, benchmark: str, model: str) -> Path:
         """The answer of every completion, and whether it is right."""
         return self.folder / "grades" / benchmark / f"{model}.parquet"
+
+    def divergence(self, benchmark: str) -> Divergence:
+        return Divergence(self.folder / "divergence" / benchmark)
 
     def metrics(self, benchmark: str, model: str) -> Path:
         """Accuracy, pass@k and Maj@k of a model."""

@@ -1,0 +1,118 @@
+"""What the phase of divergences asks for: its files and flags, resolved from the experiment."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lowrank.plan.controls import in_order
+from lowrank.plan.experiment import Experiment, Variant, flags
+
+TABLES = ("metrics", "contrasts", "ranks")
+
+
+def asked(experiment: Experiment) -> dict[str, int] | None:
+    """How much of the derivative's text is read: `count` samples a problem, `tokens` of each at
+    most; None if nothing is. A pool that is smaller is read whole."""
+    settings = experiment.config["divergence"]
+    if not settings:
+        return None
+    count = min(settings["samples"], experiment.config["samples"])
+    return {"count": count, "tokens": settings["tokens"]}
+
+
+def results(experiment: Experiment) -> list[Path]:
+    """Every file of the phase that the report reads."""
+    if not asked(experiment):
+        return []
+    found = []
+    for benchmark in experiment.benchmarks:
+        here = experiment.layout.divergence(benchmark)
+        found += [here.summary(table) for table in TABLES]
+        found.append(here.reference)
+        for model in experiment.sampled:
+            found += [here.tokens(model), here.record(model)]
+        if experiment.config["locate"]:
+            found += [here.located, here.located_record]
+    return found
+
+
+def asked_for(experiment: Experiment) -> list[str]:
+    """Those of the report's figures on demand that the configuration asks for."""
+    return [key for key in ("divergence", "locate") if experiment.config[key]]
+
+
+def served_flags(experiment: Experiment, model: str) -> str:
+    """What a model is read as: the dtype it is served in, and the device."""
+    served = {"dtype": experiment.served_dtype(model), "device": experiment.sampling["device"]}
+    return flags(served)
+
+
+def derivative_flags(experiment: Experiment) -> str:
+    """read_derivative.py's flags but its files."""
+    return f"{served_flags(experiment, experiment.derivative)} {flags(asked(experiment) or {})}"
+
+
+def locate_flags(experiment: Experiment) -> str:
+    """locate.py's flags but its files."""
+    leave_out = experiment.left_out(experiment.subject["delta"])
+    own = flags({**(experiment.config["locate"] or {}), "leave_out": leave_out})
+    return f"{served_flags(experiment, experiment.derivative)} {own}"
+
+
+def benchmark_flags(experiment: Experiment, problems: Sequence[str], records: Sequence[str]) -> str:
+    """read_derivative.py's files of every benchmark; records: reference.json of each."""
+    words = []
+    for name, table, record in zip(experiment.benchmarks, problems, records, strict=True):
+        samples = experiment.samples(name, experiment.derivative)
+        folder = record.removesuffix("/reference.json")
+        words.append(flags({"benchmark": [name, table, folder, *samples]}))
+    return " ".join(words)
+
+
+def reference_flags(records: Sequence[str], tables: Sequence[str]) -> str:
+    """divergence.py's files; records: reference.json of every benchmark."""
+    pairs = zip(records, tables, strict=True)
+    return " ".join(
+        flags({"reference": [record.removesuffix("/reference.json"), table]})
+        for record, table in pairs
+    )
+
+
+def ladders(experiment: Experiment) -> dict[str, dict[str, int]]:
+    """Variants of the top directions that differ in rank alone, by a name for what they share."""
+    found: dict[str, dict[str, int]] = {}
+    for name, variant in experiment.variants.items():
+        if variant.kind == "lowrank":
+            found.setdefault(ladder_name(variant), {})[name] = variant.rank
+    return found
+
+
+def ladder_name(variant: Variant) -> str:
+    """copy, keep; what is not as in the post is named too: copy-float32-adapter."""
+    return variant.name.removeprefix(f"r{variant.rank}-")
+
+
+def pairs(experiment: Experiment) -> list[tuple[str, str]]:
+    """Variants that differ in where embeddings, head and norms come from: (copied, kept)."""
+    alike: dict[tuple[Any, ...], dict[str, str]] = {}
+    for name, variant in experiment.variants.items():
+        same = (variant.kind, variant.rank, variant.dtype, variant.serving)
+        alike.setdefault(same, {})[variant.other] = name
+    return [
+        (ways[one], ways[other])
+        for ways in alike.values()
+        for one, other in pairwise(in_order(ways))
+    ]
+
+
+def metrics_flags(experiment: Experiment, tables: Sequence[str]) -> str:
+    """divergence_metrics.py's flags; tables: of every sampled model, in that order."""
+    named = [f"{name}={path}" for name, path in zip(experiment.sampled, tables, strict=True)]
+    given: list[dict[str, Any]] = [
+        {"tables": named, "base": experiment.base, "seed": experiment.config["seed"]}
+    ]
+    for name, ladder in ladders(experiment).items():
+        given.append({"ladder": [name, *(f"{variant}={rank}" for variant, rank in ladder.items())]})
+    given += [{"pair": list(pair)} for pair in pairs(experiment)]
+    return " ".join(map(flags, given))
