@@ -13,8 +13,9 @@ from report_case import EXPERIMENT, results_of
 from lowrank.delta import tables
 from lowrank.delta.factor import FATES
 from lowrank.delta.pairing import ledger_rows, pair_tensors, squared_changes
+from lowrank.divergence import locate, reading
 from lowrank.grading.grade import grade
-from lowrank.metrics import comparisons, estimates
+from lowrank.metrics import comparisons, divergence_contrasts, divergences, estimates
 from lowrank.models.checkpoint import open_pair
 from lowrank.report import deltas, results
 from lowrank.report.evidence import gather, read_experiment
@@ -59,6 +60,11 @@ def graded() -> pandas.DataFrame:
         ("grades", graded().columns[:7]),
         ("metrics", estimates.COLUMNS),
         ("comparisons", ["benchmark", *comparisons.COLUMNS]),
+        ("divergence", reading.COLUMNS),
+        ("divergence metrics", divergences.COLUMNS),
+        ("divergence contrasts", divergence_contrasts.CONTRASTS),
+        ("divergence ranks", divergence_contrasts.RANKS),
+        ("locate", locate.COLUMNS),
         ("spectrum", tables.COLUMNS["spectrum"]),
         ("summary", tables.COLUMNS["summary"]),
         ("fidelity", Fidelity().report()),
@@ -84,6 +90,13 @@ def test_every_metric_is_documented_and_no_other():
 def test_every_answer_is_documented_and_no_other():
     answers = {comparisons.UNANSWERED, *SAYS}
     assert set(documented("comparisons")[1]) == answers
+
+
+def test_every_metric_of_divergence_is_documented_and_no_other():
+    tokens = {"problem_id": ["a", "b"], "sample": 0, "position": 0, "kl": [0.1, 0.2], "token": 5}
+    one = divergences.of_problems(pandas.DataFrame(tokens | {"equal_top": True}))
+    found = divergences.figures({"base": one}, "base", "b")["metric"]
+    assert documented("divergence metrics")[1] == list(dict.fromkeys(found))
 
 
 def commands() -> list[list[str]]:

@@ -246,7 +246,7 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
     dashes = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (5, 1.5, 1, 1.5))]
     ranks = sorted(int(rank) for rank in points["rank"].unique())
     place = {rank: i for i, rank in enumerate(ranks)}
-    ways = _ways(points["other"])
+    ways = drawn_as(points["other"])
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 3.8), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -290,7 +290,7 @@ def fidelity(table: pd.DataFrame) -> Figure:
         height = 1.1 + 0.3 * len(table)
         figure = Figure(figsize=(8.6, height), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        ways = _ways(table["other"])
+        ways = drawn_as(table["other"])
         colours = [ways[other][0] for other in table["other"]]
         for axes, column, title in (
             (left, "relative_error", "Relative error of the stored change"),
@@ -307,7 +307,7 @@ def fidelity(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _ways(names: Iterable[str]) -> dict[str, tuple]:
+def drawn_as(names: Iterable[str]) -> dict[str, tuple]:
     """How each of these sources of other weights is drawn: always alike, whichever are there."""
     names = set(names)
     every = in_order({*OTHER_WEIGHTS, *names})

@@ -5,7 +5,7 @@ caption is the file workflow/report/<stem>.rst, which Snakemake's own report rea
 is read while planning: what draws is imported where it is needed.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,14 +29,17 @@ class Picture:
     stem: its file's name, followed by what it is of. of: "benchmark" or "delta" where there is one
         for each; else of what there is one, in words.
     category, shows: where and as what Snakemake's own report lists it.
-    draw: from all evidence, the report's tables by name, and the name of the benchmark or delta.
+    draw: from all evidence, the report's tables by name, and the name of the benchmark or delta;
+        None for those that the section on divergences draws.
+    asked: the key of the experiment that asks for it; "" for figures of every report.
     """
 
     stem: str
     of: str
     category: str
     shows: str
-    draw: "Callable[[Evidence, Mapping[str, DataFrame], str], Figure]"
+    draw: "Callable[[Evidence, Mapping[str, DataFrame], str], Figure] | None"
+    asked: str = ""
 
     def name(self, subject: str) -> str:
         """The file's name without suffix. subject: the benchmark or delta; "" where it has none."""
@@ -101,6 +104,11 @@ def _fidelity(_: "Evidence", frames: "Mapping[str, DataFrame]", __: str) -> "Fig
 
 PICTURES = (
     Picture("accuracy-by-rank", "benchmark", "Accuracy", "accuracy by rank", _accuracy),
+    Picture("divergence", "benchmark", "Divergence", "divergence by rank", None, "divergence"),
+    Picture(
+        "divergence-along", "benchmark", "Divergence", "along the completion", None, "divergence"
+    ),
+    Picture("locate", "benchmark", "Divergence", "where the change lives", None, "locate"),
     Picture("spectrum", "delta", "Deltas", "spectrum", _spectrum),
     Picture("spectrum-modules", "delta", "Deltas", "spectrum by modules", _by_module),
     Picture("layers", "delta", "Deltas", "layers", _by_layer),
@@ -109,26 +117,44 @@ PICTURES = (
 )
 
 
-def pictures(benchmarks: Iterable[str], deltas: Iterable[str]) -> list[tuple[Picture, str]]:
-    """Every figure of a report: its kind and which benchmark or delta it is of ("" for none)."""
+# Keys of the experiment that ask for figures of their own.
+ON_DEMAND = tuple(dict.fromkeys(kind.asked for kind in PICTURES if kind.asked))
+
+
+def pictures(
+    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ()
+) -> list[tuple[Picture, str]]:
+    """Every figure of a report: its kind and which benchmark or delta it is of ("" for none).
+
+    asked: those of divergence and locate that the experiment asks for.
+    """
     subjects = {"benchmark": list(benchmarks), "delta": list(deltas)}
-    return [(kind, subject) for kind in PICTURES for subject in subjects.get(kind.of, [""])]
+    return [
+        (kind, subject)
+        for kind in PICTURES
+        if not kind.asked or kind.asked in asked
+        for subject in subjects.get(kind.of, [""])
+    ]
 
 
-def figures(benchmarks: Iterable[str], deltas: Iterable[str]) -> list[str]:
-    """Names of the figures, without suffix."""
-    return [kind.name(subject) for kind, subject in pictures(benchmarks, deltas)]
+def figures(
+    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ()
+) -> list[str]:
+    """Names of the figures, without suffix; asked: see `pictures`."""
+    return [kind.name(subject) for kind, subject in pictures(benchmarks, deltas, asked)]
 
 
-def outputs(benchmarks: Iterable[str], deltas: Iterable[str]) -> list[str]:
-    """Every file that a report has, relative to its folder.
+def outputs(
+    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ()
+) -> list[str]:
+    """Every file that a report has, relative to its folder; asked: see `pictures`.
 
     >>> outputs(["aime"], [])[:3]
     ['report.html', 'figures/accuracy-by-rank-aime.svg', 'figures/accuracy-by-rank-aime.png']
     """
     return [
         PAGE,
-        *(f"figures/{name}.{suffix}" for name in figures(benchmarks, deltas)
+        *(f"figures/{name}.{suffix}" for name in figures(benchmarks, deltas, asked)
           for suffix in ("svg", "png")),
         *(f"tables/{table}.csv" for table in TABLES),
     ]  # fmt: skip

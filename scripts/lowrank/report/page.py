@@ -4,16 +4,26 @@ The same results give the same bytes: nothing holds a date, and all identifiers 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lowrank.claims import claim
 from lowrank.files import whole_file
 from lowrank.metrics.evaluation import write_numbers
-from lowrank.report import consistency, deltas, sentences, shares, verdicts
+from lowrank.report import (
+    consistency,
+    deltas,
+    divergence_section,
+    divergence_words,
+    divergences,
+    sentences,
+    shares,
+    verdicts,
+)
+from lowrank.report.divergences import Distances
 from lowrank.report.evidence import Evidence, gather, read_experiment
-from lowrank.report.outputs import PAGE, PICTURES, outputs, pictures
+from lowrank.report.outputs import ON_DEMAND, PAGE, PICTURES, outputs, pictures
 from lowrank.report.provenance import provenance
 from lowrank.report.results import (
     anchors_table,
@@ -24,9 +34,13 @@ from lowrank.report.results import (
 )
 from lowrank.report.traces import traces
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # What is read of the results; the report may lie beside these, and in none of them.
 PHASES = (
-    "models", "delta", "adapters", "variants", "samples", "grades", "metrics", "comparisons",
+    "models", "delta", "adapters", "variants", "samples", "grades", "divergence", "metrics",
+    "comparisons",
 )  # fmt: skip
 TEMPLATE = Path(__file__).parents[3] / "workflow/report/template.html.j2"
 
@@ -42,17 +56,22 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     experiment = read_experiment(experiment_file)
     inputs = [experiment_file, *(Path(results) / phase for phase in PHASES)]
     names: dict[Path, list[str]] = {}
-    for path in map(output.joinpath, outputs(experiment["benchmarks"], experiment["deltas"])):
+    asked = [key for key in ON_DEMAND if experiment.get(key)]
+    made = outputs(experiment["benchmarks"], experiment["deltas"], asked)
+    for path in map(output.joinpath, made):
         names.setdefault(path.parent, []).append(path.name)
     for folder in names:
         claim(folder, inputs, names[folder])
     found = gather(experiment, Path(results))
     consistency.check(found)
+    distances = divergences.gather(found)
     frames = _frames(found)
     for name, frame in frames.items():
         write_numbers(output / f"tables/{name}.csv", frame)
     drawn = _draw(found, frames, output / "figures")
-    page = render(_content(found, frames, drawn))
+    added = divergence_section.figures(found, distances, frames["results"])
+    drawn |= _saved(added, output / "figures")
+    page = render(_content(found, distances, frames, drawn))
     path = output / PAGE
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -90,21 +109,35 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
 
 
 def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
-    """Draw and save every figure; returns name -> SVG for the page."""
-    # seaborn and matplotlib take seconds to import; whoever only asks for `outputs` has no need.
+    """Draw and save the figures of every report; returns name -> SVG for the page."""
+    made = {
+        kind.name(subject): kind.draw(found, frames, subject)
+        for kind, subject in pictures(found.experiment["benchmarks"], found.experiment["deltas"])
+        if kind.draw is not None
+    }
+    return _saved(made, folder)
+
+
+def _saved(made: "dict[str, Figure]", folder: Path) -> dict[str, str]:
+    """Save figures by name; returns name -> SVG for the page."""
+    if not made:
+        return {}
+    # matplotlib takes seconds to import; whoever only asks for `outputs` has no need of it.
     from lowrank.report import figure_style
 
     inline = {}
-    for kind, subject in pictures(found.experiment["benchmarks"], found.experiment["deltas"]):
-        name = kind.name(subject)
-        figure_style.save(kind.draw(found, frames, subject), folder / name)
+    for name, figure in made.items():
+        figure_style.save(figure, folder / name)
         svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
         inline[name] = figure_style.inline(svg, name)
     return inline
 
 
 def _content(
-    found: Evidence, frames: dict[str, pd.DataFrame], drawn: dict[str, str]
+    found: Evidence,
+    distances: dict[str, Distances],
+    frames: dict[str, pd.DataFrame],
+    drawn: dict[str, str],
 ) -> dict[str, Any]:
     """What the template shows."""
     from markupsafe import Markup
@@ -144,10 +177,14 @@ def _content(
         "title": experiment["title"],
         "asked": sentences.asked(found),
         "warnings": sentences.warnings(found),
-        "answer": sentences.answer(found, frames),
+        "answer": [
+            *sentences.answer(found, frames),
+            *(divergence_words.first_screen(found, name, one) for name, one in distances.items()),
+        ],
         "benchmarks": benchmarks,
         "uncertainty": sentences.uncertainty(found, frames),
         "verdicts": verdicts.shown(found, frames["comparisons"]),
+        "divergence": divergence_section.content(found, distances, results, figure),
         "changed": sentences.changed(found, frames["deltas"]),
         "shares": shares.shares_table(found),
         "deltas": shown,
