@@ -322,7 +322,8 @@ def test_offline_is_honoured(trio, hub, tmp_path):
         "snapshot_download('lab/rl', revision=sys.argv[1],"
         " allow_patterns=['*.json', '*.safetensors'])"
     )
-    environment = os.environ | {
+    mine = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment = mine | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "hf-home"),
         "NO_PROXY": "127.0.0.1",
