@@ -105,6 +105,32 @@ def test_a_variant_is_built_and_served_as_it_is_named():
     assert mini.served_dtype("rl") == "bfloat16"
 
 
+def test_an_adapter_is_filled_up_only_where_it_must_be():
+    asked = {"ranks": [3, 16], "other": ["copy"], "serve_as": ["adapter"], "controls": []}
+    assert list(load(CONFIG | asked, ROOT).adapters) == ["r3-padded", "r16"]
+
+
+def test_references_and_variants_are_sampled_in_that_order():
+    mini = load(CONFIG, ROOT)
+    assert mini.sampled == [*mini.subject["references"], *mini.variants]
+
+
+def test_files_of_weights_are_named_as_hubs_name_them(root):
+    subject = read("deepscaler")
+    subject["models"]["distill"]["shards"] = ["a.safetensors", "b.safetensors"]
+    subject["deltas"]["rl"]["leave_out"] = ["*.inv_freq"]
+    (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject))
+    (root / "experiments/published").symlink_to(ROOT / "experiments/published")
+    mine = load(CONFIG | {"experiment": "mine"}, root)
+    names = mine.weight_names
+    assert names["qwen-math"] == ["model.safetensors"]
+    assert names["distill"] == ["a.safetensors", "b.safetensors"]
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    assert names["deepscaler"] == shards
+    assert mine.left_out("rl") == ["*.inv_freq"]
+    assert mine.left_out("sft") == []
+
+
 def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served():
     mini, post = (load(CONFIG | {"experiment": name}, ROOT) for name in ("mini", "deepscaler"))
     assert {mini.compute_dtype(model) for model in mini.sampled} == {"float32"}

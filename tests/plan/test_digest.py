@@ -95,3 +95,13 @@ def test_a_source_is_read_once_until_it_changes(tmp_path, monkeypatch):
     source.write_bytes(b"two")
     os.utime(source, (1, 1))
     assert source_digest(source) != first
+
+
+def test_a_module_under_another_name_is_another_program(tmp_path, monkeypatch):
+    """The same bytes, found under the one or the other of two names that are tried."""
+    monkeypatch.setattr(digest, "ROOT", tmp_path)
+    (tmp_path / "program.py").write_text("try:\n    import a\nexcept ImportError:\n    import b\n")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = code_digest("program.py")
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert code_digest("program.py") != before

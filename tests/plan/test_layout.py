@@ -50,5 +50,7 @@ def test_no_two_files_share_a_path():
     assert len(set(every)) == len(every)
     # What Snakemake fills in must be there to tell jobs apart.
     assert layout.metrics("b", "m") != layout.metrics("b", "n") != layout.metrics("c", "n")
+    assert divergence.tokens("m") != divergence.tokens("n")
+    assert divergence.record("m") != divergence.record("n")
     assert layout.samples("b", "m", "1-of-2") != layout.samples("b", "m", "2-of-2")
     assert layout.adapter("d", "a").folder != layout.adapter("e", "a").folder

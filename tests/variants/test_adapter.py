@@ -16,7 +16,7 @@ from lowrank.delta.svd import directions, factor
 from lowrank.errors import InputError
 from lowrank.models.checkpoint import open_checkpoint
 from lowrank.variants import lora_config
-from lowrank.variants.adapter import open_adapter, served_rank, split, write_adapter
+from lowrank.variants.adapter import open_adapter, random_factors, served_rank, split, write_adapter
 
 SIDES = {name: min(shape) for name, shape in projections().items()}
 
@@ -178,12 +178,36 @@ def test_target_modules_name_exactly_what_is_there(trio, tmp_path):
 
 
 def test_another_base_is_refused(trio, delta, tmp_path):
-    with pytest.raises(InputError, match="another base"):
-        write_adapter(delta, trio.grandparent, trio.derivative, 2, tmp_path)
-    with pytest.raises(InputError, match="another derivative"):
-        write_adapter(delta, trio.base, trio.base, 2, tmp_path)
+    for models, side in (
+        ((trio.grandparent, trio.derivative), "base"),
+        ((trio.base, trio.base), "derivative"),
+    ):
+        # Known from the hashes of the files, before anything is written.
+        with pytest.raises(InputError, match=f"another {side} than .* files' hashes differ"):
+            write_adapter(delta, *models, 2, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="at least 1"):
         write_adapter(delta, trio.base, trio.derivative, 0, tmp_path)
+
+
+def test_an_adapter_is_opened_for_its_own_base_only(trio, adapter):
+    folder = adapter(2)
+    assert set(open_adapter(folder, open_checkpoint(trio.base)).factors) == set(projections())
+    with pytest.raises(InputError, match="another base than"):
+        open_adapter(folder, open_checkpoint(trio.grandparent))
+
+
+def test_random_directions_are_each_weights_own():
+    """Two weights of one shape and one spectrum: unlike directions, the same for the same seed."""
+    sigma = torch.tensor([2.0, 1.0], dtype=torch.float64)
+    one, again, other, later = (
+        random_factors(name, (40, 30), sigma, seed)[0]
+        for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))
+    )
+    assert torch.equal(one, again)
+    for unlike in (other, later):
+        cosines = torch.nn.functional.cosine_similarity(one, unlike)
+        assert float(cosines.abs().max()) < 0.9
 
 
 KEY = "base_model.model.model.layers.0.self_attn.q_proj"
