@@ -131,8 +131,8 @@ def test_two_experiments_in_one_workflow(clone, elsewhere):
     plan = snakemake(elsewhere, "--cores", "2", "--dry-run", "--printshellcmds").stdout
     assert plan.count("rule lowrank_sample:") == 4  # sft, rl, r2-copy, r0-copy
     assert plan.count("rule second_sample:") == 4  # sft, rl, r4-copy-adapter, r0-copy
-    # Building what the adapter is served on, and sampling both.
-    assert plan.count("--adapter deep/second/results/tiny/adapters/rl/r4-padded") == 2
+    # Building what the adapter is served on, sampling both, and reading both.
+    assert plan.count("--adapter deep/second/results/tiny/adapters/rl/r4-padded") == 3
     assert "--results deep/second/results/tiny --output deep/second/results/tiny/report" in plan
 
     targets = (PROBLEMS, "deep/second/results/tiny/models/rl/manifest.json")

@@ -49,15 +49,15 @@ def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -
     Raises InputError, one line naming the file and the key, for anything that cannot work.
     """
     asked = f"config of module {module}" if module else "config.yaml"
+    config = read_yaml(root / "config.yaml", "config.yaml") | config
     # `--config 'ranks=[8,16]' details=false` reaches us as strings.
-    config = config | {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
+    config |= {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
     for key in ("details", "keep_variants"):
         if config.get(key) in ("true", "false"):
             config[key] = config[key] == "true"
     for key in ("divergence", "locate"):
         if key in config:
             config[key] = _settings(config[key])
-    config = read_yaml(root / "config.yaml", "config.yaml") | config
     _check(config, root / "workflow/schemas/config.schema.yaml", asked)
     path = _experiment_file(config["experiment"], root, asked)
     where = f"experiments/{path.name}"
