@@ -1,0 +1,61 @@
+"""The report of the uneven case, built once: its page, its files, its figures, its grades."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from page_reader import Page
+from uneven_case import make_uneven
+
+from lowrank.files import read_json
+from lowrank.report.page import build
+
+
+@dataclass(frozen=True)
+class Built:
+    """A report and what it is about."""
+
+    folder: Path  # of the results; the report lies in report/
+    experiment: dict[str, Any]
+    page: Page
+    drawn: dict[str, Figure]  # what stands in the place of each figure on the page -> the figure
+    grades: dict[str, dict[str, pd.DataFrame]]  # benchmark -> model
+
+    def csv(self, name: str) -> pd.DataFrame:
+        """A table of the report's folder."""
+        return pd.read_csv(self.folder / f"report/tables/{name}.csv")
+
+    def label(self, model: str) -> str:
+        """What the page calls a model of this case."""
+        kind, _, rest = model.rpartition("r")
+        if model in self.experiment["models"]:
+            return {"old": "Old one", "mid": "Middle one", "new": "New one"}[model]
+        rank, other = rest.split("-")
+        return f"{'random, ' * ('random' in kind)}r = {rank}, {other}"
+
+
+@pytest.fixture(scope="session")
+def uneven(tmp_path_factory) -> Built:
+    """Figures are kept instead of drawn: in the place of each stands its number."""
+    folder = tmp_path_factory.mktemp("uneven")
+    path = make_uneven(folder)
+    drawn: dict[str, Figure] = {}
+
+    def keep(figure: Figure, file: Path, **_: object) -> None:
+        number = next((n for n, known in drawn.items() if known is figure), f"figure {len(drawn)}")
+        drawn[number] = figure
+        Path(file).write_text(f"<svg><text>{number}</text></svg>", encoding="utf-8")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", keep)
+        page = build(path, folder, folder / "report")
+    experiment = read_json(path)
+    models = [*experiment["references"], *experiment["variants"]]
+    grades = {
+        benchmark: {m: pd.read_parquet(folder / f"grades/{benchmark}/{m}.parquet") for m in models}
+        for benchmark in experiment["benchmarks"]
+    }
+    return Built(folder, experiment, Page(page), drawn, grades)
