@@ -1,7 +1,7 @@
 """Every number and claim about accuracy on the page, worked out once more from the grades.
 
-The page is read as a reader does (tests/page_reader.py); what it should say comes from the grades, by
-enumeration and scipy (tests/oracle.py), not from the code that made the page.
+The page is read as a reader does (tests/page_reader.py); what it should say comes from the grades
+by enumeration and scipy (tests/oracle.py), not from the code that made the page.
 """
 
 import math
@@ -578,8 +578,8 @@ def test_the_traces_are_those_that_the_rule_chooses(uneven):
         title, asked, trace = ["".join(part.itertext()) for part in details]
         assert title == (
             f"Problem {key[0]}, sample {key[1]}: answered {answer}"
-            f" ({'right' if right else 'wrong'}; the answer is {problem['answer']}), {sample['completion_tokens']} tokens, ended by"
-            f" {sample['finish_reason']}"
+            f" ({'right' if right else 'wrong'}; the answer is {problem['answer']}),"
+            f" {sample['completion_tokens']} tokens, ended by {sample['finish_reason']}"
         )
         assert (asked, trace) == (problem["problem"], sample["completion"])
         assert (answer == problem["answer"]) == right
