@@ -1,5 +1,6 @@
 """Tables of metrics: against the grades they come from, and through the program."""
 
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas
 import pytest
 
 from lowrank.errors import InputError
-from lowrank.metrics.estimates import COLUMNS, model_metrics
+from lowrank.metrics.estimates import COLUMNS, model_metrics, protocol
 from lowrank.metrics.majority import expected_majority
 from lowrank.pools import pools
 
@@ -162,3 +163,13 @@ def test_what_the_programs_cannot_read_is_named(tmp_path):
     assert failed.stderr == "error: --benchmark b x: expected NAME=FILE\n"
     failed = run("metrics.py", "--grades", "x=x.parquet", "--output", tmp_path / "x")
     assert failed.stderr == f"error: --output {tmp_path / 'x'}: the name of a .csv file is needed\n"
+
+
+def test_the_spread_of_the_redraws_is_the_samples_own():
+    """With one less than their number below the root, as of any sample."""
+    table = grades()
+    rows = model_metrics(table, "m", "b", [2], repeats=5, seed=3)
+    row = rows[rows["estimator"] == "protocol"].iloc[0]
+    draws = protocol(pools(table, "here"), 2, 5, (3, "m", "b"))
+    assert row["repeats_sd"] == pytest.approx(statistics.stdev(draws.tolist()))
+    assert row["repeats_sd"] > 0

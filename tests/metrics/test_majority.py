@@ -166,3 +166,11 @@ def test_the_protocol_estimates_the_exact_value_and_is_seeded():
     assert (draws == again).all()
     whole = drawn_majority(classes, right, 64, 5, np.random.default_rng(1))
     assert (whole == 0).all()
+
+
+def test_a_draw_in_which_all_are_silent_is_wrong():
+    """One voice among seven that say nothing: right where it is drawn, wrong everywhere else."""
+    classes = np.array([-1] * 7 + [0])
+    drawn = majority.drawn_majority(classes, np.array([True]), 2, 400, np.random.default_rng(0))
+    assert set(drawn) == {0.0, 1.0}
+    assert drawn.mean() == pytest.approx(2 / 8, abs=0.1)

@@ -15,6 +15,7 @@ import pytest
 from page_reader import APOSTROPHE, DASH, Table, agrees, interval, numbers, value
 from scipy import stats
 from uneven_case import PROBLEMS, PUBLISHED, SAMPLES
+from uneven_report import Built, build_uneven
 
 KS = (3, 5)
 MEASURES = [("mean", 1), ("pass", 3), ("pass", 5), ("maj", 3), ("maj", 5), ("maj", SAMPLES)]
@@ -37,7 +38,13 @@ def likely(p: float) -> float:
     return 0.08 * math.sqrt(p) + 2e-4
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory) -> Built:
+    """The report of the uneven case: its page, its files, its figures, its grades."""
+    return build_uneven(tmp_path_factory.mktemp("uneven"))
+
+
+@pytest.fixture(scope="module")
 def expected(uneven) -> dict[str, pd.DataFrame]:
     """Benchmark or pool -> every comparison, by model, reference, metric and k."""
     models = [*VARIANTS, "new", "mid"]
@@ -55,7 +62,7 @@ def _renamed(benchmark: str, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(problem_id=benchmark + "/" + table["problem_id"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pools(uneven) -> dict[tuple[str, str], dict[str, oracle.Pool]]:
     """(benchmark, model) -> the pool of each problem."""
     return {

@@ -37,10 +37,8 @@ class Built:
         return f"{'random, ' * ('random' in kind)}r = {rank}, {other}"
 
 
-@pytest.fixture(scope="session")
-def uneven(tmp_path_factory) -> Built:
+def build_uneven(folder: Path) -> Built:
     """Figures are kept instead of drawn: in the place of each stands its number."""
-    folder = tmp_path_factory.mktemp("uneven")
     path = make_uneven(folder)
     drawn: dict[str, Figure] = {}
 
