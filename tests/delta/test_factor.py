@@ -352,6 +352,20 @@ def test_the_manifest_says_what_was_compared(trio, delta):
         "model-00002-of-00002.safetensors",
     }
     assert {"python", "torch", "numpy", "safetensors"} <= set(manifest["versions"])
+    assert manifest["leave_out"] == []
+
+
+def test_what_was_left_out_is_said_and_the_energies_are_those_of_the_changes(trio, tmp_path):
+    pattern = "model.layers.1.*"
+    factor_pair(trio.base, trio.derivative, tmp_path / "delta", leave_out=[pattern])
+    manifest = json.loads((tmp_path / "delta" / "manifest.json").read_text())
+    assert manifest["leave_out"] == [pattern]
+    assert set(manifest["matrices"]) == {name for name in projections() if "layers.0" in name}
+    ledger = pandas.read_parquet(tmp_path / "delta" / "ledger.parquet").set_index("tensor")
+    base, derivative = open_checkpoint(trio.base), open_checkpoint(trio.derivative)
+    for name in projections():
+        exact = float(difference(base, derivative, name).double().norm()) ** 2
+        assert ledger.squared_change[name] == pytest.approx(exact, rel=1e-6)
 
 
 def test_pair_without_projections_is_refused(tmp_path):

@@ -66,6 +66,23 @@ def test_hand_made():
     assert summarise(sigma, (3, 3))["frobenius"] == pytest.approx(math.sqrt(6))
 
 
+def test_a_summary_by_hand():
+    """One strong value over ten equal ones, which are the noise."""
+    sigma = np.r_[100.0, np.ones(10)]
+    summary = summarise(sigma, (11, 11))
+    assert [summary[f"rank_{share}"] for share in (50, 90, 99)] == [1, 1, 1]
+    assert (summary["sigma_1"], summary["rank_above_noise"]) == (100, 1)
+    assert summary["energy_above_noise"] == pytest.approx(1e4 / (1e4 + 10), rel=1e-9)
+    assert summary["noise_edge"] == pytest.approx(noise_edge(summary["noise_level"], (11, 11)))
+    even = summarise(np.ones(100), (100, 100))
+    assert [even[f"rank_{share}"] for share in (50, 90, 99)] == [50, 90, 99]
+    assert (even["rank_above_noise"], even["energy_above_noise"]) == (0, 0)
+
+
+def test_the_edge_of_noise_knows_both_sides():
+    assert noise_edge(0.5, (16, 9)) == noise_edge(0.5, (9, 16)) == 3.5
+
+
 def test_zero():
     assert set(summarise(np.zeros(4), (4, 6)).values()) == {0}
 
