@@ -51,6 +51,9 @@ def test_only_what_follows_the_reasoning_counts():
     assert extract(r"\boxed{1} </think> done", "</think>") is None
     assert extract(r"<think> \boxed{1}", "</think>") is None  # never closed
     assert extract(r"<think> \boxed{1}") == "1"
+    # The first one ends the reasoning: a later one is part of the answer.
+    assert extract(r"\boxed{1}</think> \boxed{2} </think> done", "</think>") == "2"
+    assert extract(r"a</think>b</think> \boxed{3}", "</think>") == "3"
 
 
 @given(st.text(alphabet="{}\\ab5 ", max_size=40), st.text(alphabet="{}\\ab5 ", max_size=40))
@@ -65,6 +68,21 @@ def test_the_quick_way_and_the_whole_pass_agree(parts):
 
     text = "".join(parts)
     assert extract(text) == _last_of_all(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{\frac{1}{2}}", r"\frac{1"),
+        (r"\boxed{1} then \boxed{ }", "1"),
+        (r"\boxed{1} then \framebox{2}", "2"),
+        ("<answer> 3 </answer> and <answer>", "3"),
+        (r"<answer> \boxed{4}", "4"),
+        ("nothing", None),
+    ],
+)
+def test_the_rule_of_the_post_by_hand(text, answer):
+    assert extract(text, rule="post") == answer
 
 
 @given(
@@ -189,7 +207,7 @@ def test_bases_are_read_in_digits_and_words_and_variables_are_none():
         assert based(text) == Digits("4343", 6)
     assert based(r"4343 \text{ (base 6)}") == based("4343 in base six") == Digits("4343", 6)
     assert based("1a3_{16}") == based(r"\text{1A3}_{\text{sixteen}}") == Digits("1A3", 16)
-    for text in ("a_1", "a_{12}", "x_2", "4343", "7_6", "12_1", "2 + 11_2", r"\log_2 8"):
+    for text in ("a_1", "a_{12}", "x_2", "4343", "7_6", "46_6", "12_1", "2 + 11_2", r"\log_2 8"):
         assert based(text) is None
 
 
@@ -214,6 +232,14 @@ def test_what_means_the_same_is_tidied_alike():
     assert tidy(r"2\mathrm{e}^{\mathrm{i}\pi}") == tidy(r"2e^{i\pi}")
     assert tidy(r"\varnothing") == tidy(r"\emptyset")
     assert tidy("\uff081\uff0c2\uff09") == "(1,2)"
+    assert tidy("x\u22643") == tidy(r"x\leq 3") == r"x\le 3"
+    assert tidy("x\u2075") == tidy("x^{5}")
+    assert tidy("\u0394 \u03b4") == r"\Delta \delta"
+    assert tidy(r"\tfrac12") == tidy(r"\frac{1}{2}") == tidy(r"\dfrac 1{2}") == r"\frac{1}{2}"
+    assert tidy(r"\sqrt3x") == r"\sqrt{3}x"
+    assert tidy("{{25}}x") == "{25}x"
+    assert tidy(r"$\text{\textbf{25}}$.") == tidy(r"\text{25}")
+    assert tidy("a,  b ;") == "a, b"
 
 
 @given(st.text(max_size=60))

@@ -8,7 +8,7 @@ from equality_table import BESIDE, VALUES, WHOLE
 
 from lowrank.errors import InputError
 from lowrank.grading import equality
-from lowrank.grading.equality import judge_any, judge_integers
+from lowrank.grading.equality import judge_any, judge_integers, shown, voting_classes
 from lowrank.grading.forms import alike
 from lowrank.grading.judges import Judges, Question, Verdict
 from lowrank.grading.numerals import Number, integer
@@ -105,6 +105,42 @@ def test_long_decimals_join_what_they_round_whatever_the_order(judges):
     assert alike(Number(third), Number(decimal, rounded=True))
     assert alike(Number(decimal, rounded=True), Number(third))
     assert not alike(Number(decimal), Number(third))  # the fraction 333333/1000000
+
+
+def test_a_class_is_named_by_its_integer_or_its_shortest_member():
+    def named(*texts: str, value: str) -> set[str]:
+        return set(voting_classes(dict.fromkeys(texts, Number(Fraction(value))), {}).values())
+
+    assert named(r"\frac{50}{2}", "25.0", "+25", "x", value="25") == {"25"}
+    assert named(r"\frac12", "0.5", "1/2", "2^{-1}", value="1/2") == {"0.5"}
+    # What math-verify found to be one, whatever its form.
+    other = dict.fromkeys(["aa", "b", "c"], ("other",))
+    classes = voting_classes(other, {"aa": "aa", "b": "aa", "c": "c"})
+    assert classes == {"aa": "b", "b": "b", "c": "c"}
+
+
+def test_a_long_decimal_finds_what_it_rounds_across_the_grid():
+    """Values are looked up by their first three decimals, and these two differ there."""
+    forms = {"exact": Number(Fraction("0.4999999")), "0.500000": Number(Fraction(1, 2), True)}
+    assert len(set(voting_classes(forms, {}).values())) == 1
+    below = {"exact": Number(Fraction("0.5000001")), "0.499999": Number(Fraction("0.499999"), True)}
+    assert len(set(voting_classes(below, {}).values())) == 2
+
+
+def test_integers_are_compared_by_value():
+    judged = judge_integers({"a": "025"}, [("a", "25.0"), ("a", "25"), ("a", "x"), ("a", None)])
+    assert judged == {
+        ("a", "25.0"): ("25", True, None),
+        ("a", "25"): ("25", True, None),
+        ("a", "x"): (None, False, None),
+    }
+
+
+def test_an_overlong_answer_is_shown_by_its_start_and_a_digest():
+    assert shown("x" * 2000) == "x" * 2000
+    one, other = shown("x" * 2001), shown("x" * 2000 + "y")
+    assert one.startswith("x" * 200 + "... (2001 characters, sha256 ")
+    assert one != other
 
 
 class Counting(Judges):

@@ -1,6 +1,7 @@
 """What grades promise, with math-verify really running in its worker processes."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -178,6 +179,54 @@ def test_strange_numbers_are_classes_of_their_own():
     assert classes[1] == classes[6]
     assert classes[3] == classes[7]
     assert len(set(classes)) == len(answers) - 2
+
+
+def test_limits_are_passed_on_to_the_judges():
+    """An answer that takes too long, and one that takes too much memory."""
+    answers = boxed("9^{9^{9^9}}", "2^{2^{33}}")
+    short = grade(table({"a": answers[:1]}), problems(a="25"), time_limit=0.5)
+    assert short["unjudged"].tolist() == ["over 0.5 s"]
+    small = grade(table({"a": answers[1:]}), problems(a="25"), time_limit=20, memory_limit=2**28)
+    assert small["unjudged"].tolist() == ["over 256 MiB"]
+
+
+def test_the_posts_rule_is_passed_on():
+    texts = [r"\boxed{\text{25}}"]  # its first closing brace ends an answer
+    columns = ["answer", "extracted"]
+    last, post = (
+        grade(table({"a": texts}), problems(a="25"), answer_type="integer", rule=rule)
+        for rule in ("last", "post")
+    )
+    assert last[columns].values.tolist() == [["25", r"\text{25}"]]
+    assert post[columns].values.tolist() == [[None, r"\text{25"]]
+
+
+def test_a_log_counts_every_kind_once():
+    texts = [*boxed("25", "25", "26", "1/2", "x" * 3000), "so it is 25", "no idea", r"25 \boxed{y}"]
+    grades = grade(table({"a": texts}), problems(a="25"), answer_type="integer")
+    said = summary(grades).splitlines()
+    assert said[0] == (
+        "8 completions: 2 right, 1 wrong, 2 without an answer, 3 whose answer is not of the "
+        "benchmark's type; 0 could not be judged and count as wrong"
+    )
+    assert said[1] == "  a#3: not of the type: 1/2"
+    assert said[-1] == "  2 without an answer hold the right one in their text"
+    # Only where no answer was found may one have been overlooked.
+    assert grades["overlooked"].tolist() == [*[False] * 5, True, False, True]
+    assert len(grades["extracted"][4]) < 300
+
+
+def test_judges_answer_in_order_and_end_with_their_block():
+    before = set(multiprocessing.active_children())
+    with Judges(workers=2) as judges:
+        verdicts = judges.ask([("form", f"{i}x") for i in range(5)] + [("same", "x", "y")])
+        alone = [judges.ask([("form", f"{i}x")])[0] for i in range(5)]
+        (unreadable,) = judges.ask([("form", r"\frac{1}{")])
+    assert verdicts[:5] == alone
+    assert len({verdict.value for verdict in alone}) == 5
+    assert verdicts[5].value is False
+    assert (unreadable.value, unreadable.reason) == (None, "not readable as mathematics")
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_limits_are_the_kernels_and_a_worker_is_replaced():

@@ -185,6 +185,21 @@ def test_several_files_are_one_pool(tmp_path):
         read(tmp_path, "lm-eval", first, other)
 
 
+def test_a_file_goes_on_after_all_samples_of_the_one_before(tmp_path):
+    paths = []
+    for name, score, text in (("a", 1.0, r"\boxed{2}"), ("b", 0.0, r"\boxed{3}")):
+        (tmp_path / name).mkdir()
+        paths.append(lighteval(tmp_path / name, detail(0, "2", [text] * 4, **{AVG: score})))
+    table = read(tmp_path, "lighteval", *paths)
+    assert table["sample"].tolist() == list(range(8))
+    assert table["correct"].tolist() == [True] * 4 + [False] * 4
+    other = detail(0, "2", [r"\boxed{2}"] * 4, **{AVG: 1.0})
+    other["doc"]["task_name"] = "aime25|0"
+    (tmp_path / "c").mkdir()
+    with pytest.raises(InputError, match=r"aime24\|0 aime25\|0.*several tasks"):
+        read(tmp_path, "lighteval", paths[0], lighteval(tmp_path / "c", other))
+
+
 def test_a_doubled_file_is_refused(tmp_path):
     """The tool appends where the file is there already."""
     row = document(0, "2", ["2"], "2", 1.0)
@@ -214,6 +229,11 @@ def test_inspects_accuracy_is_reproduced(tmp_path, archive):
     table = read(tmp_path, "inspect", path).sort_values(["problem_id", "sample"])
     assert accuracy(table) == 0.5
     assert table["answer"].tolist() == ["3", "5", "2", None]
+
+
+def test_epochs_are_samples_from_nought(tmp_path):
+    samples = [sample("a", epoch, "2", "x", match=("C", "2")) for epoch in (1, 2)]
+    assert read(tmp_path, "inspect", inspect(tmp_path, 1.0, *samples))["sample"].tolist() == [0, 1]
 
 
 def test_an_accuracy_that_does_not_follow_is_refused(tmp_path):
