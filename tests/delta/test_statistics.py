@@ -1,4 +1,4 @@
-"""What a summary is made of: each number against the function and the weights it is to come from."""
+"""What a summary is made of: each number against the weights that it is to come from."""
 
 import pandas
 import pytest

@@ -12,9 +12,7 @@ NAME = "model.layers.3.mlp.up_proj.weight"
 def test_a_row_a_singular_value():
     rows = spectrum_rows(NAME, (4, 2), np.array([2.0, 1.0]), shuffled=np.array([1.0, 1.0]))
     assert list(rows) == list(COLUMNS["spectrum"])
-    assert set(zip(rows.tensor, rows.layer, rows.module, strict=True)) == {
-        (NAME, 3, "up_proj")
-    }
+    assert set(zip(rows.tensor, rows.layer, rows.module, strict=True)) == {(NAME, 3, "up_proj")}
     assert rows["index"].tolist() == [0, 1]
     assert rows.sigma.tolist() == [2, 1]
     assert rows.energy_kept.tolist() == pytest.approx([0.8, 1])

@@ -29,6 +29,8 @@ from lowrank.grading.writing import tidy
         (r"\\boxed{5}", "5"),
         (r"\boxed{699} or \boxed{700}", "700"),
         (r"\boxed{5} but wait, \boxed{6", "5"),
+        (r"\boxed{4}, no, \boxed{5} but wait, \boxed{6", "5"),
+        (r"\boxed{3 + \boxed{4}} but wait, \boxed{6", "4"),
         (r"\boxed{5} within \boxed{}", "5"),
         (r"{ \boxed{5} \boxed{6 <answer>7", "5"),
         (r"\boxed{3 + \boxed{4}", "4"),
