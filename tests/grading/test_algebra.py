@@ -19,6 +19,7 @@ from lowrank.grading.forms import UnreadableError
         ("x+y>2", "-x-y<-2"),
         ("x^2-1", "(x-1)(x+1)"),
         (r"\{1,2\}", r"\{2,1\}"),
+        (r"\sin^2 x + \cos^2 x - 3", "-2"),
     ],
 )
 def test_one_value(one, other):
