@@ -13,6 +13,7 @@ import pytest
 
 from lowrank.errors import InputError
 from lowrank.files import read_table
+from lowrank.grading.foreign import final_answer
 from lowrank.grading.importing import import_files
 from lowrank.pools import pools
 
@@ -278,6 +279,21 @@ def test_a_scorer_is_chosen(tmp_path):
 
 
 # --- all of them --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{2}", "2"),
+        (r" 7 ", "7"),
+        ("so\nit is 7", None),
+        ("so\n" + r"\boxed{7}", "7"),
+        (" \n", None),
+        (None, None),
+    ],
+)
+def test_a_box_or_a_single_line_is_an_answer(text, answer):
+    assert final_answer(text) == answer
 
 
 @pytest.mark.parametrize("form", ["lighteval", "lm-eval", "inspect"])

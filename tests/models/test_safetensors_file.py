@@ -1,5 +1,6 @@
 """Headers checked to the last byte; slices and written files against the safetensors library."""
 
+import hashlib
 import json
 import struct
 import tempfile
@@ -41,7 +42,9 @@ def test_what_is_written_the_library_reads(tmp_path):
     weight = torch.randn(6, 4)
     tensors = {"w": ("F32", (6, 4)), "n": ("BF16", (3,))}
     pieces = [weight[:2], weight[2:], torch.ones(3, dtype=torch.bfloat16)]
-    write_tensors(tmp_path / "x.safetensors", tensors, pieces, {"format": "pt"})
+    size, digest = write_tensors(tmp_path / "x.safetensors", tensors, pieces, {"format": "pt"})
+    content = (tmp_path / "x.safetensors").read_bytes()
+    assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
     loaded = load_file(tmp_path / "x.safetensors")
     assert torch.equal(loaded["w"], weight)
     assert torch.equal(loaded["n"], torch.ones(3, dtype=torch.bfloat16))
