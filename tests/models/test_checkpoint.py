@@ -229,6 +229,7 @@ def test_of_two_checkpoints_in_a_folder_only_equal_ones_are_read(copy):
         ("q_proj.weight.absmax", torch.ones(4, dtype=torch.uint8), "bitsandbytes"),
         ("experts_blocks", torch.ones(4, 4, dtype=torch.uint8), "MXFP4"),
         ("q_proj.weight", torch.ones(4, 4).to(torch.float8_e4m3fn), "F8_E4M3 weights"),
+        ("experts", torch.ones(2, 4, 4).to(torch.float8_e4m3fn), "F8_E4M3 weights"),
         ("q_proj.weight", torch.ones(4, 4, dtype=torch.int8), "I8 weights"),
     ],
 )
