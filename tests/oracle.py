@@ -270,7 +270,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def holm_levels(p: Sequence[float]) -> list[float]:
-    """The level that each p is held against, from the smallest until one is not rejected."""
+    """The level that each p is held against, from the smallest until one is not rejected.
+
+    Equal p are held against the same, the last of theirs.
+    """
     levels, level = {}, 0.0
     stopped = False
     for step, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
@@ -278,7 +281,7 @@ def holm_levels(p: Sequence[float]) -> list[float]:
             level = ALPHA / (len(p) - step)
             stopped = p[i] > level
         levels[i] = level
-    return [levels[i] for i in range(len(p))]
+    return [max(levels[j] for j in levels if p[j] == each) for each in p]
 
 
 def comparisons(
