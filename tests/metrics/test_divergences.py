@@ -10,7 +10,7 @@ import pytest
 from lowrank.errors import InputError
 from lowrank.metrics.divergence_contrasts import contrasts, enough, sign_flip
 from lowrank.metrics.divergence_files import WRITTEN, write_divergences
-from lowrank.metrics.divergences import COLUMNS, figures, of_problems, read_divergences
+from lowrank.metrics.divergences import COLUMNS, Divergence, figures, of_problems, read_divergences
 from lowrank.metrics.intervals import problem_weights, ratio_interval
 
 LENGTHS = {"a": (3, 5), "b": (9, 1), "c": (4, 4), "d": (2, 17)}
@@ -58,6 +58,21 @@ def test_the_problem_is_the_unit(tables):
     equal = table.groupby("problem_id")["equal_top"].mean().mean()
     assert rows.loc[("base", "equal_top"), "value"] == pytest.approx(equal)
     assert list(figures(found, "base", "b").columns) == list(COLUMNS)
+
+
+def test_a_share_lies_within_its_interval():
+    """The lower end is below it and the upper above, of what differs between problems."""
+    generator = np.random.default_rng(8)
+    base = generator.gamma(4, 0.1, 25)
+    kls = {"base": base, "near": base * generator.uniform(0.1, 0.6, 25)}
+    found = {
+        name: Divergence([f"p{i}" for i in range(25)], kl, np.ones(25), np.zeros(5), {}, {0: 25})
+        for name, kl in kls.items()
+    }
+    rows = figures(found, "base", "b").set_index(["model", "metric"])
+    row = rows[rows["at"].isna()].loc[("near", "recovered")]
+    assert row["value"] == pytest.approx(1 - kls["near"].mean() / base.mean())
+    assert row["low"] < row["value"] < row["high"] < 1
 
 
 def test_quantiles_are_of_all_tokens_and_bins_double(tables):

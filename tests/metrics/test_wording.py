@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lowrank.metrics.wording import MINUS, headline, measure_name, points, verdict
 
@@ -66,6 +67,16 @@ def test_the_largest_of_several_is_adjusted_for_them():
     assert largest["power"] < alone["power"]
     assert largest["needed"] > alone["needed"] > 30
     assert "adjusted for being the largest of 6" in largest["words"]
+
+
+@pytest.mark.parametrize(("problems", "among"), [(4, 1), (12, 3), (30, 6)])
+def test_a_headline_is_a_paired_t_test(problems, among):
+    """p, and the power by the noncentral t, which the approximation meets to a hundredth or two."""
+    found = headline(0.1, 0.12, problems, among)
+    t, freedom = 0.1 / (0.12 / np.sqrt(problems)), problems - 1
+    assert found["p"] == pytest.approx(min(1, 2 * among * stats.t.sf(t, freedom)))
+    reach = stats.t.isf(0.05 / among / 2, freedom)
+    assert found["power"] == pytest.approx(stats.nct.sf(reach, freedom, t), abs=0.03)
 
 
 @pytest.mark.parametrize("spread", [0.0, np.nan])
