@@ -206,6 +206,23 @@ def test_what_is_kept_although_it_is_worse():
     assert "yet equivalent within 20 points" in row["verdict"]
 
 
+def test_a_gain_that_is_not_shown_is_not_asked_about():
+    """Five problems, all gained on, far more than the margin: no pattern of five signs is rare."""
+    grades = {
+        name: graded(["r" * n + "a" * (8 - n)] * 5)
+        for name, n in (("v", 5), ("new", 5), ("base", 2))
+    }
+    made = compare(grades, ["base", "new"], KS, MARGIN).set_index(
+        ["model", "reference", "metric", "k"]
+    )
+    gain = made.loc[("new", "base", "mean", 1)]
+    assert gain["difference"] > MARGIN
+    assert gain["p_holm"] > 0.05
+    row = made.loc[("v", "new", "mean", 1)]
+    assert row["answer"] == "cannot be answered here"
+    assert np.isnan(row["gain_kept"])
+
+
 def test_what_is_drawn_depends_on_the_seed():
     grades = {name: table[table["problem_id"] < "p08"] for name, table in family().items()}
     one, again, other = (compare(grades, ["base", "new"], KS, MARGIN, seed) for seed in (0, 0, 1))

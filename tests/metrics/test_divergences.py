@@ -206,3 +206,30 @@ def test_the_tables_are_written(tables, tmp_path):
     assert ranks["rank"].tolist() == [4, 16, 16]
     with pytest.raises(InputError, match="--tables has none of r64"):
         write_divergences(tables, "base", {"copy": {"r64": 64}}, [], "b", output)
+
+
+def test_the_tables_are_drawn_by_the_seed(tmp_path):
+    """The same by hand, and other intervals and p of another seed."""
+    generator, tables = np.random.default_rng(6), {}
+    for name, scale in (("base", 1.0), ("r1", 0.9), ("r4", 0.8)):
+        rows = [
+            (f"p{i:02d}", j % 2, j, scale * generator.gamma(1)) for i in range(30) for j in range(4)
+        ]
+        table = pandas.DataFrame(rows, columns=["problem_id", "sample", "position", "kl"])
+        tables[name] = tmp_path / f"{name}.parquet"
+        table.assign(equal_top=generator.random(120) < 0.5, token=5).to_parquet(tables[name])
+        tables[name].with_suffix(".json").write_text(json.dumps({"reference": "r"}))
+    ladders, pairs = {"copy": {"r1": 1, "r4": 4}}, [("r4", "base")]
+    found = read_divergences(tables)
+    read = {}
+    for seed in (0, 3):
+        write_divergences(tables, "base", ladders, pairs, "b", tmp_path / "out", seed)
+        read[seed] = [pandas.read_csv(tmp_path / "out" / name) for name in WRITTEN]
+        made = figures(found, "base", "b", seed), contrasts(found, ladders, pairs, "b", seed)
+        for wanted, table in zip(made, read[seed], strict=False):
+            numbers = wanted.select_dtypes("float64")
+            assert table[numbers.columns].to_numpy() == pytest.approx(
+                numbers.to_numpy(), abs=1e-9, nan_ok=True
+            )
+    for one, other in zip(read[0][:2], read[3][:2], strict=True):
+        assert (one["low"].dropna() != other["low"].dropna()).any()
