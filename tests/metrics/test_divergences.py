@@ -233,3 +233,4 @@ def test_the_tables_are_drawn_by_the_seed(tmp_path):
             )
     for one, other in zip(read[0][:2], read[3][:2], strict=True):
         assert (one["low"].dropna() != other["low"].dropna()).any()
+    assert (read[0][1]["p"] != read[3][1]["p"]).any()
