@@ -15,6 +15,7 @@ from matplotlib.colors import to_hex
 from page_reader import Table, agrees, value
 from report_case import SHAPES
 from uneven_case import PROBLEMS
+from uneven_report import Built, build_uneven
 
 from lowrank.files import read_json
 
@@ -57,6 +58,12 @@ def shows(text: str, number: float) -> bool:
     step = 10.0 ** (math.floor(math.log10(abs(number))) - 2)
     digits = len(text.replace(".", "").lstrip("0"))
     return digits == 3 and abs(value(text) - number) <= step / 2 + 1e-12
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory) -> Built:
+    """The report of the uneven case: its page, its files, its figures, its grades."""
+    return build_uneven(tmp_path_factory.mktemp("uneven"))
 
 
 @pytest.fixture(scope="module")
