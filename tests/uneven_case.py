@@ -171,8 +171,9 @@ def _uneven_pool(
 
 
 def _uneven_delta(folder: Path, generator: np.random.Generator, number: int) -> None:
-    """Other singular values and other statistics in every matrix."""
+    """Other singular values and other statistics in every matrix, and no square one."""
     spectrum, summary = (pd.read_parquet(folder / f"{n}.parquet") for n in ("spectrum", "summary"))
+    summary.loc[summary["rows"] == summary["columns"], "rows"] += 16
     parts = []
     for i, line in summary.iterrows():
         rows = spectrum[spectrum["tensor"] == line["tensor"]].copy()

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from page_reader import Table, agrees, value
-from report_case import SHAPES
 from uneven_case import PROBLEMS
 from uneven_report import Built, build_uneven
 
@@ -143,7 +142,7 @@ def test_what_is_said_of_a_delta(uneven, summaries, delta):
     assert agrees(re.search(r"stable rank of ([\d.]+\d)", said)[1], median["stable_rank"])
     within, side = map(int, re.search(r"within (\d+) of (\d+) directions", said).groups())
     assert within == int(median["rank_90"])
-    assert side == np.median([min(shape) for shape in SHAPES.values()])
+    assert side == table[["rows", "columns"]].min(axis=1).median()
     above = re.search(r"; (\d+) directions (?:are stronger than noise|stand above)", said)
     assert int(above[1]) == int(median["rank_above_noise"])
     assert shows(re.search(r"of all is ([\d.]+\d)", said)[1], table["sigma_1"].max())
@@ -206,11 +205,10 @@ def test_matrices_together(uneven, spectra, summaries, delta, by):
         rows = summary if group is None else summary[summary[by] == group]
         values = spectrum[spectrum["tensor"].isin(rows["tensor"])]
         cells = table.texts.loc["all" if group is None else str(group)]
-        shape = (
-            f" {TIMES} ".join(map(str, SHAPES[group]))
-            if group in SHAPES
-            else f"{len(rows)} matrices"
-        )
+        shapes = set(zip(rows["rows"], rows["columns"], strict=True))
+        shape = f" {TIMES} ".join(map(str, min(shapes)))
+        if len(shapes) > 1:
+            shape = f"{len(rows)} matrices"
         assert cells["", "shape"] == shape
         assert shows(cells["together", "‖D‖"], math.sqrt((values["sigma"] ** 2).sum()))
         assert shows(cells["together", "σ₁"], values["sigma"].max())
