@@ -4,6 +4,7 @@ import itertools
 import json
 
 import numpy as np
+import oracle
 import pandas
 import pytest
 
@@ -231,6 +232,9 @@ def test_the_tables_are_drawn_by_the_seed(tmp_path):
             assert table[numbers.columns].to_numpy() == pytest.approx(
                 numbers.to_numpy(), abs=1e-9, nan_ok=True
             )
+    adjusted = oracle.holm(read[0][1]["p"].tolist())
+    assert read[0][1]["p_holm"].tolist() == pytest.approx(adjusted)
+    assert (read[0][1]["p_holm"] > read[0][1]["p"]).any()
     for one, other in zip(read[0][:2], read[3][:2], strict=True):
         assert (one["low"].dropna() != other["low"].dropna()).any()
     assert (read[0][1]["p"] != read[3][1]["p"]).any()
