@@ -74,3 +74,9 @@ def test_no_circle():
 def test_no_module_is_too_long_to_read_at_once():
     lengths = {path.name: len(path.read_text().splitlines()) for path in FILES.values()}
     assert max(lengths.values()) <= 400, max(lengths, key=lengths.get)
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """pytest imports them by their bare names: the second of two would not be collected."""
+    names = [path.name for path in (LIBRARY.parents[1] / "tests").rglob("*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
