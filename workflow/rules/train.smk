@@ -16,8 +16,8 @@ rule make_problems:
         "../../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=lambda w, attempt: 500 * attempt,
+        runtime=lambda w, attempt: 5 * attempt,
     params:
         program=shipped("scripts/make_problems.py"),
         code=code_digest("scripts/make_problems.py"),
@@ -42,16 +42,17 @@ rule train_pretrained:
         "../../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         program=shipped("scripts/train_pretrained.py"),
         code=code_digest("scripts/train_pretrained.py"),
         settings=shipped(TRAINING),
         asked=source_digest(ROOT / TRAINING),
+        folder=subpath(output.weights, parent=True),
     shell:
         "python {params.program:q} --settings {params.settings:q} --threads {threads}"
-        " --output $(dirname {output.weights}) &> {log}"
+        " --output {params.folder} &> {log}"
 
 
 rule train_worked:
@@ -70,16 +71,18 @@ rule train_worked:
         "../../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         program=shipped("scripts/train_sft.py"),
         code=code_digest("scripts/train_sft.py"),
         settings=shipped(TRAINING),
         asked=source_digest(ROOT / TRAINING),
+        base=subpath(input.base, parent=True),
+        folder=subpath(output.weights, parent=True),
     shell:
         "python {params.program:q} --settings {params.settings:q} --stage worked --threads {threads}"
-        " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
+        " --base {params.base} --output {params.folder} &> {log}"
 
 
 rule train_sft:
@@ -98,16 +101,18 @@ rule train_sft:
         "../../envs/train.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         program=shipped("scripts/train_sft.py"),
         code=code_digest("scripts/train_sft.py"),
         settings=shipped(TRAINING),
         asked=source_digest(ROOT / TRAINING),
+        base=subpath(input.base, parent=True),
+        folder=subpath(output.weights, parent=True),
     shell:
         "python {params.program:q} --settings {params.settings:q} --stage sft --threads {threads}"
-        " --base $(dirname {input.base}) --output $(dirname {output.weights}) &> {log}"
+        " --base {params.base} --output {params.folder} &> {log}"
 
 
 rule train_rl:
@@ -126,16 +131,18 @@ rule train_rl:
         "../../envs/train.yaml"
     threads: 2
     resources:
-        mem_mb=6000,
-        runtime=lambda wildcards, attempt: 90 * attempt,
+        mem_mb=lambda w, attempt: 6000 * attempt,
+        runtime=lambda w, attempt: 90 * attempt,
     params:
         program=shipped("scripts/train_rl.py"),
         code=code_digest("scripts/train_rl.py"),
         settings=shipped(TRAINING),
         asked=source_digest(ROOT / TRAINING),
+        base=subpath(input.base, parent=True),
+        folder=subpath(output.index, parent=True),
     shell:
         "python {params.program:q} --settings {params.settings:q} --threads {threads}"
-        " --base $(dirname {input.base}) --output $(dirname {output.index}) &> {log}"
+        " --base {params.base} --output {params.folder} &> {log}"
 
 
 rule train_mini:
@@ -153,10 +160,13 @@ rule train_mini:
         "../../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=lambda w, attempt: 500 * attempt,
+        runtime=lambda w, attempt: 5 * attempt,
+    params:
+        pretrained=subpath(input.pretrained, parent=True),
+        sft=subpath(input.sft, parent=True),
+        rl=subpath(input.rl, parent=True),
     shell:
         "(mkdir -p {output.mini}"
-        " && cp -r $(dirname {input.pretrained}) $(dirname {input.sft}) $(dirname {input.rl})"
-        " {input.problems} {output.mini}"
+        " && cp -r {params.pretrained} {params.sft} {params.rl} {input.problems} {output.mini}"
         " && echo 'To use them: cp -r {output.mini}/. resources/mini/') &> {log}"
