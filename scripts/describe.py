@@ -13,23 +13,21 @@ def main() -> None:
         description=__doc__
         + """
 
-The workflow resolves config.yaml and experiments/<name>.yaml and gives the result as JSON;
-report.py reads it as its --experiment. Files of earlier questions (asked-*.json) in the same folder
-are removed.""",
+The workflow resolves config.yaml and experiments/<name>.yaml and gives the result as JSON on standard
+input (a command line could be too long for it); report.py reads the file as its --experiment. Files
+of earlier questions (asked-*.json) in the same folder are removed.""",
         epilog="""example:
-  python scripts/describe.py --experiment '{"name": "mini", ...}' \\
-      --output results/mini/asked-0123456789abcdef.json""",
+  python scripts/describe.py --output results/mini/asked-0123456789abcdef.json < experiment.json""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--experiment", required=True, metavar="JSON", help="resolved experiment")
     parser.add_argument("--output", required=True, metavar="FILE", type=Path, help=".json")
     args = parser.parse_args()
     from lowrank.files import write_json
 
     try:
-        content = json.loads(args.experiment)
+        content = json.load(sys.stdin.buffer)
     except ValueError as error:
-        raise InputError(f"--experiment is no JSON ({error}); the workflow writes it") from None
+        raise InputError(f"standard input is no JSON ({error}); the workflow writes it") from None
     write_json(args.output, content)
     for earlier in args.output.parent.glob("asked-*.json"):
         if earlier.name != args.output.name:

@@ -19,8 +19,7 @@ rule describe:
         code=code_digest("scripts/describe.py"),
         experiment=lambda w: experiment.description(),
     shell:
-        "python {params.program:q} --experiment {params.experiment:q}"
-        " --output {output.experiment} &> {log}"
+        "python {params.program:q} --output {output.experiment} <<< {params.experiment:q} &> {log}"
 
 
 rule report:
