@@ -179,6 +179,11 @@ def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monke
             'config.yaml: resample: is "sometimes", must be one of ask, alw',
         ),
         ({"experiment": "a/b"}, 'config.yaml: experiment: is "a/b", must be a name of letters'),
+        ({"results": "my results"}, 'results: is "my results", must be a folder\'s path of letters'),
+        ({"results": "~/results"}, 'results: is "~/results", must be a folder\'s path of letters'),
+        ({"results": "{here}"}, 'results: is "{here}", must be a folder\'s path of letters'),
+        ({"results": "-r"}, 'results: is "-r", must be a folder\'s path of letters'),
+        ({"results": ""}, 'results: is "", must be a folder\'s path of letters'),
         ({"experiment": "absent"}, "there is no experiments/absent.yaml; there are: deepscaler"),
     ],
 )
@@ -220,7 +225,10 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ("factoring.threads", 0, "factoring.threads: is 0, must be at least 1"),
         ("pools", {"b": {"label": "x", "benchmarks": ["b", "mini30"]}}, "has a benchmark's name"),
         ("pools", {"p": {"label": "x", "benchmarks": ["b", "c"]}}, "has 'c', which is none of"),
-        ("pools", {"p": {"label": "x", "benchmarks": ["b"]}}, "pools.p.benchmarks: "),
+        ("pools", {"p": {"label": "x", "benchmarks": ["b"]}}, "pools.p.benchmarks: has 1; at least 2"),
+        ("models.rl.shards", ["a.bin"], 'shards[0]: is "a.bin", must be the name of a .safetensors'),
+        ("models.rl.repo", "name", 'models.rl.repo: is "name", must be a hub repository, owner/'),
+        ("title", "", 'title: is "", must not be empty'),
         ("models.r16-copy", {"label": "x", "path": "y"}, "models.r16-copy has a variant's name"),
     ],
 )

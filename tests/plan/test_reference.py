@@ -27,3 +27,16 @@ def test_every_key_of_the_files_that_ship_is_on_the_page():
     mini = yaml.safe_load((ROOT / "experiments/mini.yaml").read_text())
     for key in mini["sampling"]:
         assert f"| `sampling.{key}` |" in page
+
+
+def test_every_pattern_says_in_words_what_it_asks():
+    def patterns(one):
+        if isinstance(one, dict):
+            if "pattern" in one and isinstance(one["pattern"], str):
+                yield one
+            for part in one.values():
+                yield from patterns(part)
+
+    found = [one for kind in SCHEMAS.values() for one in patterns(read_schema(kind))]
+    assert len(found) >= 5
+    assert all(one["$comment"] for one in found)

@@ -61,6 +61,21 @@ def test_results_go_where_it_is_run_and_nothing_into_the_clone(clone, elsewhere,
     assert "Nothing to be done" in snakemake(elsewhere, *asked).stdout
 
 
+@pytest.mark.parametrize("where", ["relative", "absolute"])
+def test_results_go_to_the_folder_that_the_configuration_names(clone, elsewhere, tmp_path, where):
+    root = str(tmp_path / "disk") if where == "absolute" else "deep/out"
+    asked = ("--snakefile", str(clone / "Snakefile"), "--config", f"results={root}", "--cores", "2")
+    plan = snakemake(elsewhere, *asked, "--dry-run", "--printshellcmds").stdout
+    assert "results/tiny" not in plan
+    assert f"--store {root}/completions " in plan
+    target = f"{root}/tiny/delta/rl/manifest.json"
+    snakemake(elsewhere, *asked, target)
+    assert (elsewhere / root / "tiny/logs/delta/rl.log").is_file()
+    assert (elsewhere / root / "tiny/timings/delta/rl.tsv").is_file()
+    assert not (elsewhere / "results").exists()
+    assert "Nothing to be done" in snakemake(elsewhere, *asked, target).stdout
+
+
 def test_what_was_made_in_a_clone_is_not_made_again_from_another(clone, tmp_path):
     first = copy_case(clone, tmp_path / "first")
     snakemake(first, "--cores", "1", PROBLEMS)

@@ -143,7 +143,8 @@ def _reason(error: jsonschema.ValidationError) -> str:
             missing = [key for key in wanted if key not in error.instance]
             return f"missing key {', '.join(missing)}"
         case "minItems" | "minProperties":
-            return f"is empty; at least {wanted} expected"
+            there = f"has {len(error.instance)}" if error.instance else "is empty"
+            return f"{there}; at least {wanted} expected"
         case "uniqueItems":
             return f"{found} names a value twice"
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
@@ -159,15 +160,10 @@ def _reason(error: jsonschema.ValidationError) -> str:
         case "type":
             wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
             return f"is {found}, must be of type {wanted}"
-        case "pattern" if "{problem}" in wanted.replace("\\", ""):
-            return f"is {found}, must contain {{problem}}"
-        case "pattern" if "/" in wanted:
-            return f"is {found}, must be a hub repository, owner/name"
         case "pattern":
-            return (
-                f"is {found}, must be a name of letters, digits, '.', '_' and '-', as it becomes"
-                " a folder"
-            )
+            return f"is {found}, must {error.schema['$comment']}"
+        case "minLength":
+            return f"is {found}, must not be empty"
     return error.message
 
 
