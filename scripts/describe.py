@@ -13,9 +13,9 @@ def main() -> None:
         description=__doc__
         + """
 
-The workflow resolves config.yaml and experiments/<name>.yaml and gives the result as JSON on standard
-input (a command line could be too long for it); report.py reads the file as its --experiment. Files
-of earlier questions (asked-*.json) in the same folder are removed.""",
+The workflow resolves config.yaml and experiments/<name>.yaml and gives the result as JSON on
+standard input (for a command line it can be too long); report.py reads the file as its
+--experiment. Files of earlier questions (asked-*.json) in the same folder are removed.""",
         epilog="""example:
   python scripts/describe.py --output results/mini/asked-0123456789abcdef.json < experiment.json""",
         formatter_class=argparse.RawDescriptionHelpFormatter,

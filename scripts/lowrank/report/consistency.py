@@ -41,7 +41,7 @@ def _records(found: Evidence) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     names = parts(found.experiment)
     for (benchmark, model), records in found.provenance.items():
         for part, record in zip(names, records, strict=True):
-            path = found.results / f"samples/{benchmark}/{model}/{part}.json"
+            path = found.layout.provenance(benchmark, model, part)
             yield str(path), benchmark, model, record
 
 
@@ -98,7 +98,7 @@ def _metrics(found: Evidence) -> Iterator[str]:
     """Metrics of other votes or of another pool than the configuration's."""
     experiment = found.experiment
     for (benchmark, model), rows in found.metrics.groupby(["benchmark", "model"], sort=False):
-        path = found.results / f"metrics/{benchmark}/{model}.csv"
+        path = found.layout.metrics(benchmark, model)
         ks = sorted(rows.loc[rows["metric"] == "pass", "k"].dropna().astype(int).unique().tolist())
         if ks != sorted(experiment["maj_k"]):
             yield f"{path}: has pass@k for k of {ks}, the configuration says {experiment['maj_k']}"
@@ -120,7 +120,7 @@ def _comparisons(found: Evidence) -> Iterator[str]:
     }
     pools = experiment.get("pools", {})
     for name, record in found.comparison_records.items():
-        path = found.results / f"comparisons/{name}.csv"
+        path = found.layout.comparisons(name)
         made = set(record["models"])
         for model in sorted(models - made):
             yield f"{path}: lacks {model}"
@@ -133,7 +133,7 @@ def _comparisons(found: Evidence) -> Iterator[str]:
             yield f"{path}: is not the table that {path.with_suffix('.json').name} was written for"
         benchmarks = pools[name]["benchmarks"] if name in pools else [name]
         for benchmark, model in product(benchmarks, sorted(models & made)):
-            grades = found.results / f"grades/{benchmark}/{model}.parquet"
+            grades = found.layout.grades(benchmark, model)
             if record["grades"].get(benchmark, {}).get(model) != sha256(grades):
                 yield f"{path}: was made from other grades than {grades}"
 

@@ -50,30 +50,30 @@ def gather(found: Evidence) -> dict[str, Distances]:
 
 def _gather(found: Evidence, benchmark: str) -> Distances:
     experiment = found.experiment
-    folder = found.results / "divergence" / benchmark
-    read = read_json(folder / "reference/reference.json")
+    here = found.layout.divergence(benchmark)
+    read = read_json(here.reference)
     settings = experiment["divergence"]
     wanted = {**settings, "samples": min(settings["samples"], experiment["samples"])}
     if read["asked"] != wanted:
         raise InputError(
-            f"{folder}/reference: {read['asked']} are read, the configuration says {wanted}:"
+            f"{here.reference.parent}: {read['asked']} are read, the configuration says {wanted}:"
             f" {AGAIN}"
         )
     for model in found.sampled:
-        said = read_json(folder / f"{model}.json")
+        said = read_json(here.record(model))
         manifests = found.variant_manifests | found.model_manifests
         hashes = {name: file["sha256"] for name, file in manifests[model]["files"].items()}
         if said["reference"] != read["digest"] or said["model"]["sha256"] != served_digest(hashes):
             raise InputError(
-                f"{folder}/{model}.json: is of other text, or of other weights, than lie there;"
+                f"{here.record(model)}: is of other text, or of other weights, than lie there;"
                 f" {AGAIN}"
             )
     return Distances(
-        table(folder / "summary/metrics.csv", COLUMNS),
-        table(folder / "summary/contrasts.csv", CONTRASTS),
-        table(folder / "summary/ranks.csv", RANKS),
+        table(here.summary("metrics"), COLUMNS),
+        table(here.summary("contrasts"), CONTRASTS),
+        table(here.summary("ranks"), RANKS),
         read,
-        table(folder / f"{experiment['base']}.parquet", TOKENS),
+        table(here.tokens(experiment["base"]), TOKENS),
     )
 
 

@@ -17,6 +17,7 @@ from lowrank.files import read_json, read_table
 from lowrank.metrics import comparisons
 from lowrank.places import locate
 from lowrank.plan.controls import LOWRANK, prefix
+from lowrank.plan.layout import Layout
 
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
@@ -45,7 +46,7 @@ class Evidence:
     """What was asked and everything that was found."""
 
     experiment: dict[str, Any]
-    results: Path
+    layout: Layout  # where the results lie
     spectra: dict[str, pd.DataFrame]  # delta -> a row a singular value
     summaries: dict[str, pd.DataFrame]  # delta -> a row a matrix
     ledgers: dict[str, pd.DataFrame]  # delta -> a row a tensor
@@ -150,51 +151,55 @@ def read_experiment(path: str | Path) -> dict[str, Any]:
 
 
 def gather(experiment: dict[str, Any], results: Path) -> Evidence:
-    """Read everything below `results` that the experiment's report shows."""
+    """Read everything in the experiment's folder of results that its report shows."""
+    layout = Layout(results)
     benchmarks, models = list(experiment["benchmarks"]), experiment["models"]
     variants, deltas = experiment["variants"], experiment["deltas"]
     sampled = [*experiment["references"], *variants]
     pairs = [(benchmark, model) for benchmark in benchmarks for model in sampled]
-    adapters = results / "adapters" / experiment["delta"]
-    kept = {v["rank"]: v["adapter"] for v in lowrank(experiment).values()}
-    compared = {name: results / f"comparisons/{name}" for name in judged(experiment)}
+    changes = {name: layout.delta(name) for name in deltas}
+    adapters = {
+        variant["rank"]: layout.adapter(experiment["delta"], variant["adapter"])
+        for variant in lowrank(experiment).values()
+    }
+    compared = list(judged(experiment))
     published = experiment.get("published")
     return Evidence(
         experiment=experiment,
-        results=results,
-        spectra={d: table(results / f"delta/{d}/spectrum.parquet", SPECTRUM) for d in deltas},
-        summaries={d: table(results / f"delta/{d}/summary.parquet", SUMMARY) for d in deltas},
-        ledgers={d: table(results / f"delta/{d}/ledger.parquet", LEDGER) for d in deltas},
-        delta_manifests={d: read_json(results / f"delta/{d}/manifest.json") for d in deltas},
-        model_manifests={m: read_json(results / f"models/{m}/manifest.json") for m in models},
-        variant_manifests={v: read_json(results / f"variants/{v}/manifest.json") for v in variants},
-        fidelity={v: read_json(results / f"variants/{v}/fidelity.json") for v in variants},
-        adapters={r: read_json(adapters / name / "adapter.json") for r, name in kept.items()},
+        layout=layout,
+        spectra={name: table(delta.spectrum, SPECTRUM) for name, delta in changes.items()},
+        summaries={name: table(delta.summary, SUMMARY) for name, delta in changes.items()},
+        ledgers={name: table(delta.ledger, LEDGER) for name, delta in changes.items()},
+        delta_manifests={name: read_json(delta.manifest) for name, delta in changes.items()},
+        model_manifests={name: read_json(layout.model(name).manifest) for name in models},
+        variant_manifests={name: read_json(layout.variant(name).manifest) for name in variants},
+        fidelity={name: read_json(layout.variant(name).fidelity) for name in variants},
+        adapters={rank: read_json(adapter.record) for rank, adapter in adapters.items()},
         metrics=pd.concat(
-            [table(results / f"metrics/{b}/{m}.csv", METRICS) for b, m in pairs], ignore_index=True
+            [table(layout.metrics(*pair), METRICS) for pair in pairs], ignore_index=True
         ),
         comparisons=pd.concat(
-            [table(f"{path}.csv", COMPARISONS) for path in compared.values()], ignore_index=True
+            [table(layout.comparisons(name), COMPARISONS) for name in compared], ignore_index=True
         ),
-        comparison_records={name: read_json(f"{path}.json") for name, path in compared.items()},
-        grades={(b, m): table(results / f"grades/{b}/{m}.parquet", GRADES) for b, m in pairs},
+        comparison_records={name: read_json(layout.comparisons_record(name)) for name in compared},
+        grades={pair: table(layout.grades(*pair), GRADES) for pair in pairs},
         provenance={
-            (b, m): [read_json(results / f"samples/{b}/{m}/{p}.json") for p in parts(experiment)]
-            for b, m in pairs
+            pair: [read_json(layout.provenance(*pair, part)) for part in parts(experiment)]
+            for pair in pairs
         },
         published=table(locate(published), PUBLISHED) if published else None,
-        distinct={(b, m): distinct(experiment, results, b, m) for b, m in pairs},
+        distinct={pair: distinct(experiment, layout, *pair) for pair in pairs},
     )
 
 
-def distinct(experiment: dict[str, Any], results: Path, benchmark: str, model: str) -> int:
+def distinct(experiment: dict[str, Any], layout: Layout, benchmark: str, model: str) -> int:
     """How many of a model's completions differ in text from all others of the same problem.
 
     A part is read at a time, and of a completion only a hash is kept.
     """
     seen: set[tuple[str, bytes]] = set()
     for part in parts(experiment):
-        samples = table(results / f"samples/{benchmark}/{model}/{part}.parquet", SAMPLES)
+        samples = table(layout.samples(benchmark, model, part), SAMPLES)
         for problem, text in zip(samples["problem_id"], samples["completion"], strict=True):
             seen.add((problem, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()))
     return len(seen)

@@ -27,13 +27,13 @@ def gather(found: Evidence, benchmark: str) -> pd.DataFrame | None:
     wanted = found.experiment.get("locate")
     if not wanted:
         return None
-    folder = found.results / "divergence" / benchmark
-    path = folder / "located/locate.json"
+    here = found.layout.divergence(benchmark)
+    path = here.located_record
     said = read_json(path)
     manifest = found.model_manifests[found.experiment["base"]]
     hashes = {name: file["sha256"] for name, file in manifest["files"].items()}
     now = {
-        "reference": read_json(folder / "reference/reference.json")["digest"],
+        "reference": read_json(here.reference)["digest"],
         "base_sha256": served_digest(hashes),
         "asked": wanted,
     }
@@ -42,7 +42,7 @@ def gather(found: Evidence, benchmark: str) -> pd.DataFrame | None:
             f"{path}: is of other text, of other weights or of another extent than is configured:"
             " make it again with `snakemake --cores all --forcerun locate`"
         )
-    return table(folder / "located/locate.csv", PARTS)
+    return table(here.located, PARTS)
 
 
 def saved(parts: pd.DataFrame) -> pd.Series:

@@ -50,7 +50,7 @@ def measure(
     rows = table[at & (table["metric"] == metric) & (table["estimator"] == estimator)]
     if len(rows) != 1:
         raise InputError(
-            f"{found.results}/metrics/{benchmark}/{model}.csv: {len(rows)} rows of metric {metric}"
+            f"{found.layout.metrics(benchmark, model)}: {len(rows)} rows of metric {metric}"
             f" at k = {k}, estimator {estimator}; one expected, run the metrics again"
         )
     return rows.iloc[0]

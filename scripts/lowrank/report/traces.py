@@ -43,13 +43,11 @@ def traces(found: Evidence) -> dict[str, Any]:
 def _trace(found: Evidence, benchmark: str, model: str, grade: pd.Series) -> dict[str, str]:
     """One completion with its problem, the right answer and the one it gave."""
     experiment = found.experiment
-    problems = table(
-        found.results / f"benchmarks/{benchmark}.parquet", ("problem_id", "problem", "answer")
-    )
+    problems = table(found.layout.problems(benchmark), ("problem_id", "problem", "answer"))
     problem = problems[problems["problem_id"] == grade["problem_id"]].iloc[0]
     names = parts(experiment)
     part = names[int(grade["sample"]) % len(names)]
-    path = found.results / f"samples/{benchmark}/{model}/{part}.parquet"
+    path = found.layout.samples(benchmark, model, part)
     samples = table(path, SAMPLES)
     at = (samples["problem_id"] == grade["problem_id"]) & (samples["sample"] == grade["sample"])
     if at.sum() != 1:
