@@ -30,8 +30,7 @@ def check_output(output: str | Path, inputs: Iterable[str | Path | None]) -> Non
     itself = _identity(output)
     above = set(_identities(output))
     for given in inputs:
-        there = None if given is None else _identity(Path(given))
-        if there is None:
+        if given is None or (there := _identity(Path(given))) is None:
             continue
         if there == itself:
             what = "is the input"

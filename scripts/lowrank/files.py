@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from numbers import Integral, Number, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lowrank.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
 
 # In a folder that a program of ours fills (see lowrank.claims): what was written there.
 MARKER = ".lowrank.json"
@@ -103,7 +107,7 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error})") from None
 
 
-def write_table(path: str | Path, table: "pandas.DataFrame") -> None:  # noqa: F821
+def write_table(path: str | Path, table: "pandas.DataFrame") -> None:
     """Write a table as Parquet or CSV, by the suffix; equal tables give equal bytes."""
     suffix = Path(path).suffix
     with whole_file(path) as temporary:
@@ -116,7 +120,7 @@ def write_table(path: str | Path, table: "pandas.DataFrame") -> None:  # noqa: F
 
 
 @contextmanager
-def growing_table(path: str | Path) -> Iterator[Callable[["pandas.DataFrame"], None]]:  # noqa: F821
+def growing_table(path: str | Path) -> Iterator[Callable[["pandas.DataFrame"], None]]:
     """A function that appends rows to a Parquet table, which appears when the block ends.
 
     Every ROW_GROUP rows go to the disk as a row group, so that memory does not grow with the
@@ -126,7 +130,8 @@ def growing_table(path: str | Path) -> Iterator[Callable[["pandas.DataFrame"], N
     import pyarrow
     import pyarrow.parquet
 
-    waiting, writer = [], None
+    waiting: list[pandas.DataFrame] = []
+    writer = None
     with whole_file(path) as temporary, ExitStack() as closing:
 
         def write() -> None:
@@ -155,7 +160,7 @@ PARQUET = b"PAR1"  # begins every Parquet file
 TEXT = ("problem_id", "id", "problem", "completion", "answer", "extracted", "unjudged")
 
 
-def read_table(path: str | Path, text: Sequence[str] = ()) -> "pandas.DataFrame":  # noqa: F821
+def read_table(path: str | Path, text: Sequence[str] = ()) -> "pandas.DataFrame":
     """Read a Parquet, CSV, JSON (a list of records) or JSONL table; InputError if it is none.
 
     Only an empty cell of a CSV is missing. `TEXT` columns (and those named) stay text there; in
@@ -198,6 +203,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
     Through json, not pandas.read_json, which turns "025" into 25 and guesses dates.
     """
+    rows: list[Any]
     content = path.read_text(encoding="utf-8-sig")
     if content.lstrip().startswith("["):
         rows = json.loads(content)
@@ -209,7 +215,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_parquet(path: Path, text: Sequence[str]) -> "pandas.DataFrame":  # noqa: F821
+def _read_parquet(path: Path, text: Sequence[str]) -> "pandas.DataFrame":
     import pyarrow
     import pyarrow.parquet
 
@@ -224,7 +230,7 @@ def _read_parquet(path: Path, text: Sequence[str]) -> "pandas.DataFrame":  # noq
 def cell_text(value: object) -> str | None:
     """A cell as text: numbers without a trailing .0, text as it is, a list of one value as that
     value; None for an empty cell. ValueError for anything else, saying what it is."""
-    if hasattr(value, "tolist") and getattr(value, "shape", ()):  # a numpy array
+    if hasattr(value, "tolist") and getattr(value, "shape", None):  # a numpy array
         value = value.tolist()
     if isinstance(value, list | tuple):
         if len(value) > 1:
@@ -237,7 +243,7 @@ def cell_text(value: object) -> str | None:
     if not isinstance(value, str) and value != value:  # nan
         return None
     if isinstance(value, Real) and not isinstance(value, Integral) and value % 1 == 0:
-        return str(int(value))
+        return str(math.trunc(value))
     return str(value) or None
 
 

@@ -4,10 +4,11 @@ A short pool, a repeated sample, models with different problems: an error that l
 silent zero.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,8 @@ class Pool:
 
     @property
     def votes(self) -> list[int]:
-        return np.bincount(self.classes[self.classes >= 0], minlength=len(self.right)).tolist()
+        counted = np.bincount(self.classes[self.classes >= 0], minlength=len(self.right))
+        return [int(count) for count in counted]
 
     @property
     def silent(self) -> int:
@@ -78,7 +80,7 @@ def pools(grades: "DataFrame", name: str = "the grades") -> list[Pool]:
     ]
 
 
-def _cells(grades: "DataFrame", column: str, read: Callable, name: str) -> "Series":
+def _cells(grades: "DataFrame", column: str, read: Callable[[object], Any], name: str) -> "Series":
     """A column read cell by cell; InputError names the row of what cannot be."""
     import pandas
 
@@ -129,8 +131,7 @@ def complete_pool(samples: "DataFrame", names: Sequence[str]) -> "DataFrame":
         raise InputError(f"samples of problems that are not in the table: {listed(unknown)}")
     keys = list(zip(samples["problem_id"], samples["sample"], strict=True))
     if len(set(keys)) < len(keys):
-        seen: set = set()
-        twice = [key for key in keys if key in seen or seen.add(key)]
+        twice = [key for key, count in Counter(keys).items() if count > 1]
         raise InputError(f"samples that occur more than once: {_keys(twice)}")
     last = max(samples["sample"], default=-1)
     if not keys or min(samples["sample"]) < 0:
@@ -207,7 +208,8 @@ def pooled(tables: "Mapping[str, DataFrame]") -> "tuple[DataFrame, dict[str, str
     """
     import pandas
 
-    parts, origin = [], {}
+    parts: list[DataFrame] = []
+    origin: dict[str, str] = {}
     for benchmark, table in tables.items():
         table = keyed(table, f"the grades on {benchmark}")
         names = [f"{benchmark}/{name}" for name in table["problem_id"]]
@@ -235,7 +237,8 @@ def keyed(table: "DataFrame", what: str) -> "DataFrame":
 
     need_columns(table, ("problem_id", "sample"), what)
     names, numbers = [], []
-    for row, (name, number) in enumerate(zip(table["problem_id"], table["sample"], strict=True)):
+    rows: Iterable[tuple[Any, Any]] = zip(table["problem_id"], table["sample"], strict=True)
+    for row, (name, number) in enumerate(rows):
         try:
             names.append(cell_text(name))
         except ValueError as error:
@@ -263,8 +266,9 @@ def _whole(number: float) -> int:
 
 def problem_name(value: object) -> str:
     """A problem_id as text; 3.0 is 3, as a column that once had a gap holds it."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if whole else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def need_columns(table: "DataFrame", columns: Sequence[str], what: str) -> None:

@@ -11,7 +11,7 @@ from lowrank.errors import InputError
 class _Loader(yaml.SafeLoader):
     """A safe loader that refuses what YAML would take in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
         lines: dict[str, int] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
