@@ -26,8 +26,8 @@ Written into the folder of the delta:
     parser.add_argument(
         "--details",
         action="store_true",
-        help="also what needs more than the factorisation, and takes longer than it: the spectrum "
-        "of the shuffled delta, shares of entries unchanged, alignment with the base's weights",
+        help="also the spectrum of the delta after shuffling its entries, the share of entries "
+        "left unchanged and the alignment with the base's weights; takes longer than factoring",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 from lowrank.errors import InputError
 
-# What every value of a dtype can be computed in unchanged.
+# The dtypes that hold every value of a dtype: computing in them rounds no weight.
 HELD_BY = {
     "bfloat16": ("bfloat16", "float32"),
     "float16": ("float16", "float32"),
@@ -11,7 +11,7 @@ HELD_BY = {
 
 
 def check_compute_dtype(dtype: str, compute_dtype: str, where: str) -> None:
-    """InputError, beginning with `where`, if computing in `compute_dtype` would cast once more."""
+    """InputError, beginning with `where`, if computing in `compute_dtype` would round again."""
     if compute_dtype not in HELD_BY[dtype]:
         raise InputError(
             f"{where} is {compute_dtype}, but a model is served as {dtype}, whose values it does"

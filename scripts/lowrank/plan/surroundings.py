@@ -1,4 +1,4 @@
-"""What the user's own settings must not change."""
+"""The environment variables that jobs inherit from the user."""
 
 import os
 import shutil
@@ -9,10 +9,11 @@ from lowrank.errors import InputError
 
 
 def shield() -> None:
-    """Have the rules' `python` be the one that runs this, and nothing of the user's change it.
+    """Make the rules run the `python` that runs this, without the user's own Python settings.
 
-    A conda environment that --sdm activates comes before it. Without this a Snakemake that is
-    called by its path, its environment not activated, would find no `python` or another one.
+    Puts its folder first on PATH and removes PYTHON* and MPLBACKEND. Without this, a Snakemake that
+    is called by its path, its environment not activated, would find no `python`, or another one.
+    Conda environments (--sdm) still come first.
     InputError if there is no `python` beside the running one.
     """
     folder = str(Path(sys.executable).parent)
