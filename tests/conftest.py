@@ -233,3 +233,27 @@ def case(finished: Path, tmp_path: Path) -> Path:
     from workflow_case import copy_case
 
     return copy_case(finished, tmp_path / "case")
+
+
+@pytest.fixture(scope="session")
+def uneven(tmp_path_factory):
+    """The report of the uneven case, see uneven_report.py."""
+    from uneven_report import build_uneven
+
+    return build_uneven(tmp_path_factory.mktemp("uneven"))
+
+
+@pytest.fixture(scope="session")
+def expected(uneven):
+    """Benchmark or pool -> every comparison that its grades give, see page_claims.py."""
+    from page_claims import expected_of
+
+    return expected_of(uneven)
+
+
+@pytest.fixture(scope="session")
+def pools(uneven):
+    """(benchmark, model) -> the pool of each problem of the uneven case."""
+    from page_claims import pools_of
+
+    return pools_of(uneven)

@@ -1,5 +1,6 @@
 """Reads a report as a person does: its sections, sentences, tables, and what its figures draw."""
 
+import math
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -169,3 +170,17 @@ def agrees(text: str, number: float, slack: float = 0.0) -> bool:
     decimals = len(text.removesuffix("%").partition(".")[2])
     step = 10.0**-decimals / (100 if text.endswith("%") else 1)
     return abs(value(text) - number) <= step / 2 + slack + 1e-9
+
+
+def shows(text: str, number: float) -> bool:
+    """Whether a text is what a number looks like: a share, a count, or three digits of a size."""
+    if "%" in text or "." not in text:
+        return agrees(text, math.floor(number) if "%" not in text else number)
+    step = 10.0 ** (math.floor(math.log10(abs(number))) - 2)
+    digits = len(text.replace(".", "").lstrip("0"))
+    return digits == 3 and abs(value(text) - number) <= step / 2 + 1e-12
+
+
+def heads(table: Table) -> list[tuple[str, str]]:
+    """(head, group) of every column."""
+    return [(head, group) for group, head in table.texts.columns]

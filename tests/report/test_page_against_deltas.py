@@ -1,22 +1,17 @@
-"""Every number about the deltas and what was stored of them, worked out once more from their files.
+"""Every number about the deltas on the page, worked out once more from their files.
 
 The page is read as a reader does (tests/page_reader.py); what it should say comes from the singular
-values, the matrices' statistics, the ledger and fidelity.json by plain pandas and numpy.
+values, the matrices' statistics and the ledger by plain pandas and numpy.
 """
 
 import math
 import re
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from page_reader import Table, agrees, value
-from uneven_case import PROBLEMS
-from uneven_report import Built, build_uneven
-
-from lowrank.files import read_json
+from page_reader import agrees, heads, shows, value
 
 DELTAS = {"sft": "Old one → Middle one", "rl": "Middle one → New one"}
 RANKS = (2, 8)
@@ -48,21 +43,6 @@ MEDIANS = {
 }
 TIMES = "\N{MULTIPLICATION SIGN}"
 KEPT = "share of ‖D‖² kept"
-
-
-def shows(text: str, number: float) -> bool:
-    """Whether a text is what a number looks like: a share, a count, or three digits of a size."""
-    if "%" in text or "." not in text:
-        return agrees(text, math.floor(number) if "%" not in text else number)
-    step = 10.0 ** (math.floor(math.log10(abs(number))) - 2)
-    digits = len(text.replace(".", "").lstrip("0"))
-    return digits == 3 and abs(value(text) - number) <= step / 2 + 1e-12
-
-
-@pytest.fixture(scope="module")
-def uneven(tmp_path_factory) -> Built:
-    """The report of the uneven case: its page, its files, its figures, its grades."""
-    return build_uneven(tmp_path_factory.mktemp("uneven"))
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +84,6 @@ def held_by_null(spectrum: pd.DataFrame, rank: int, null: str) -> float:
         shares.append(by_index[min(rank, len(rows)) - 1])
         norms.append((rows["sigma"] ** 2).sum())
     return float(np.average(shares, weights=norms))
-
-
-def heads(table: Table) -> list[tuple[str, str]]:
-    """(head, group) of every column."""
-    return [(head, group) for group, head in table.texts.columns]
 
 
 # --- in words ---------------------------------------------------------------------------------
@@ -365,53 +340,3 @@ def test_the_energy_that_directions_hold(uneven, spectra):
     marked = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
     assert marked == list(RANKS)
     assert set(RANKS) <= {int(tick.get_text()) for tick in axes.get_xticklabels()}
-
-
-# --- what was stored --------------------------------------------------------------------------
-
-
-def test_what_was_stored_of_the_change(uneven):
-    """fidelity.json, beside the mean accuracy; in a table, in a figure and in fidelity.csv."""
-    (table,) = uneven.page.tables("served")
-    numbers = {
-        "relative_error": "relative error",
-        "left_at_base": "left at base",
-        "cosine": "cosine",
-    }
-    scopes = {"projections": "projection", "all tensors": "all"}
-    labels = {"sums": "Sums", "hard": "Hard sums"}
-    assert heads(table) == [
-        ("variant", ""),
-        *((head, group) for group in scopes for head in numbers.values()),
-        *((labels[benchmark], "mean accuracy") for benchmark in PROBLEMS),
-    ]
-    variants = list(uneven.experiment["variants"])
-    assert list(table.texts.index) == [uneven.label(variant) for variant in variants]
-    frame = uneven.csv("fidelity").set_index(["variant", "scope"])
-    ((number, caption),) = uneven.page.figures("served")
-    assert caption.startswith("How much of the intended change of the projections")
-    errors, left = uneven.drawn[number].axes
-    rows = dict(
-        zip([t.get_text() for t in errors.get_yticklabels()], errors.get_yticks(), strict=True)
-    )
-    assert all(upper > lower for upper, lower in pairwise(rows[name] for name in table.texts.index))
-    for variant in variants:
-        content = read_json(uneven.folder / f"variants/{variant}/fidelity.json")
-        stored = {"all": content["all"], **content["roles"]}
-        cells = table.texts.loc[uneven.label(variant)]
-        for group, scope in scopes.items():
-            for name, head in numbers.items():
-                assert shows(cells[group, head], stored[scope][name]), (variant, scope, name)
-        for scope, of in stored.items():
-            for name in numbers:
-                wanted = float("nan") if of[name] is None else of[name]
-                assert frame.loc[(variant, scope), name] == pytest.approx(
-                    wanted, nan_ok=True, abs=1e-9
-                )
-        for benchmark, label in labels.items():
-            mean = uneven.grades[benchmark][variant]["correct"].mean()
-            assert agrees(cells["mean accuracy", label], mean)
-        for axes, name in ((errors, "relative_error"), (left, "left_at_base")):
-            points = {y: x for x, y in axes.collections[-1].get_offsets().tolist()}
-            wanted = stored["projection"][name]
-            assert points[rows[uneven.label(variant)]] == pytest.approx(wanted)
