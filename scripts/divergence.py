@@ -11,11 +11,9 @@ A job that was stopped goes on from the last finished completion.
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from lowrank.errors import at_least_one, run
+from lowrank.errors import at_least_one, run_and_leave
 
 EXAMPLE = """example:
   python scripts/divergence.py --model results/mini/variants/r16-copy --model-name r16-copy \\
@@ -74,8 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    status = run(main)
-    # Every file is whole by now; threads that loaded weights have nothing more to say.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    run_and_leave(main)

@@ -8,11 +8,9 @@ docs/tables.md. A job that was stopped goes on from the last finished part.
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from lowrank.errors import at_least_one, run
+from lowrank.errors import at_least_one, run_and_leave
 
 EXAMPLE = """example:
   python scripts/locate.py --base results/mini/models/sft --derivative results/mini/models/rl \\
@@ -69,8 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    status = run(main)
-    # Every file is whole by now; threads that loaded weights have nothing more to say.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    run_and_leave(main)

@@ -1,6 +1,6 @@
 """Choose what is read of the derivative's completions, and keep its last hidden states there.
 
-For every --benchmark a folder is written (passages.parquet, states.safetensors, config.json,
+For every --benchmark a folder is written (passages.parquet, states/, config.json,
 reference.json): the first --count samples of every problem, up to --tokens tokens of each, and
 what the derivative's next-token distributions there are made of. divergence.py then reads the same
 text through any other model.
@@ -14,11 +14,9 @@ stopped goes on from the last finished completion.
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from lowrank.errors import at_least_one, run
+from lowrank.errors import at_least_one, run_and_leave
 
 EXAMPLE = """example:
   python scripts/read_derivative.py --model results/mini/models/rl --model-name rl \\
@@ -82,8 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    status = run(main)
-    # Every file is whole by now; threads that loaded weights have nothing more to say.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    run_and_leave(main)

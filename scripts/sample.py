@@ -32,11 +32,9 @@ Example:
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from lowrank.errors import run
+from lowrank.errors import run_and_leave
 from lowrank.sampling.completions import RESAMPLE, sample
 from lowrank.sampling.engine import Serving
 from lowrank.sampling.requests import Job, Target
@@ -184,8 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    status = run(main)
-    # Every file is whole by now; torch and vLLM would take seconds more to take themselves apart.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    run_and_leave(main)

@@ -1,8 +1,10 @@
 """The one kind of error a user can mend, and how a program says it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -21,6 +23,18 @@ def run(main: Callable[[], None]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
+
+
+def run_and_leave(main: Callable[[], None]) -> NoReturn:
+    """`run`, then end the process at once.
+
+    For programs that load torch: every file is whole by then, and what torch and vLLM would still
+    do (threads to end, kernels to take apart) takes seconds and can only fail.
+    """
+    status = run(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def at_least_one(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -12,6 +13,7 @@ from divergence_case import make_reference, make_samples, read
 
 from lowrank.delta.factor import factor_pair
 from lowrank.divergence import reading, reference
+from lowrank.divergence.passages import Passage
 from lowrank.errors import InputError
 from lowrank.variants.adapter import write_adapter
 from lowrank.variants.merge import write_variant
@@ -272,3 +274,13 @@ def test_a_model_with_fewer_tokens_is_refused(trio, made, tmp_path):
     (small / "config.json").write_text(json.dumps(changed))
     with pytest.raises(InputError, match=r"knows 90 tokens, and token 9\d"):
         read(made, small, tmp_path / "small.parquet", trio.derivative)
+
+
+def test_a_last_token_that_the_model_does_not_know_is_refused(tmp_path):
+    """It is never shown to the model, but its probability is asked for."""
+    embedding = torch.nn.Embedding(10, 2)
+    model = SimpleNamespace(get_input_embeddings=lambda: embedding)
+    ids = (np.array(tokens, dtype=np.int32) for tokens in ([1, 2], [3, 12]))
+    asked = reference.Reference(tmp_path, {}, [Passage("p", 0, *ids)], ["key"])
+    with pytest.raises(InputError, match="knows 10 tokens, and token 12"):
+        reading.read_missing(model, asked, [tmp_path / "new.parquet"], tmp_path, tmp_path, None)

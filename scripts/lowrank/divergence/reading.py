@@ -121,7 +121,7 @@ def read_missing(
 ) -> None:
     """Read every passage that has no file yet, each into its own. folder: the model's."""
     known = model.get_input_embeddings().weight.shape[0]
-    highest = max(int(passage.input.max()) for passage in reference.passages)
+    highest = max(int(max(p.prompt.max(), p.ids.max())) for p in reference.passages)
     if highest >= known:
         raise InputError(
             f"{folder}: knows {known} tokens, and token {highest} stands in {reference.folder}; the"
