@@ -27,7 +27,7 @@ from lowrank.errors import InputError
 from lowrank.plan.experiment import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
-from lowrank.report.outputs import PICTURES, TABLES, figures, pictures
+from lowrank.report.outputs import PICTURES, figures, pictures, tables
 from lowrank.models.planned import check_lengths, check_sizes
 from lowrank.plan import divergence
 from lowrank.plan.strict_yaml import read_yaml
@@ -47,7 +47,9 @@ try:
     shield()
     for file in workflow.configfiles:
         read_yaml(Path(file), file)
-    experiment = load(config, module=__name__)
+    experiment = load(
+        config, module=__name__, given=workflow.config_settings.overwrite_config
+    )
     check_lengths(experiment)
     if workflow.is_main_process:
         check_sizes(experiment)
@@ -77,7 +79,7 @@ report: f"{HERE}/workflow/report/workflow.rst"
 
 
 wildcard_constraints:
-    model="|".join(experiment.sampled + list(experiment.models)),
+    model="|".join(experiment.read + list(experiment.models)),
     delta="|".join(experiment.deltas),
     variant="|".join(experiment.variants),
     benchmark="|".join(experiment.benchmarks),

@@ -53,6 +53,7 @@ EXPERIMENT: dict[str, Any] = {
     "serve_dtype": ["bfloat16"],
     "serve_as": ["merged"],
     "controls": [],
+    "only_read": [],
     "details": True,
     "resample": "ask",
     "sampling": {

@@ -98,8 +98,8 @@ rule divergence:
 rule divergence_metrics:
     """How far each model is, which ranks differ, what rank is enough."""
     input:
-        tables=[layout.divergence("{benchmark}").tokens(model) for model in experiment.sampled],
-        records=[layout.divergence("{benchmark}").record(model) for model in experiment.sampled],
+        tables=[layout.divergence("{benchmark}").tokens(model) for model in experiment.read],
+        records=[layout.divergence("{benchmark}").record(model) for model in experiment.read],
     output:
         tables=[layout.divergence("{benchmark}").summary(table) for table in divergence.TABLES],
     log:

@@ -60,7 +60,7 @@ rule report:
                 category="Tables",
                 labels={"shows": table, "of": "everything"},
             )
-            for table in TABLES
+            for table in tables(divergence.asked_for(experiment))
         ],
     log:
         layout.log("report"),

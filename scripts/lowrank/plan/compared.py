@@ -7,15 +7,21 @@ from lowrank.plan.experiment import Experiment, flags
 
 
 def compared(experiment: Experiment) -> dict[str, list[str]]:
-    """What models are compared on, by name: every benchmark, and every pool of several."""
+    """What models are compared on, by name: every benchmark, and every pool of several.
+
+    Nothing where no variant answers.
+    """
+    if not experiment.accuracy:
+        return {}
     pools = experiment.subject.get("pools", {})
     alone = {benchmark: [benchmark] for benchmark in experiment.benchmarks}
     return alone | {name: pool["benchmarks"] for name, pool in pools.items()}
 
 
 def compared_models(experiment: Experiment) -> list[str]:
-    """The models that are compared: the variants, the derivative and the base."""
-    return [*experiment.variants, experiment.derivative, experiment.base]
+    """The models that are compared: the variants that answer, the derivative and the base."""
+    answering = [name for name in experiment.variants if name in experiment.sampled]
+    return [*answering, experiment.derivative, experiment.base]
 
 
 def compared_grades(experiment: Experiment, name: str) -> list[Path]:

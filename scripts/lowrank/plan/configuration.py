@@ -7,6 +7,7 @@ checked against workflow/schemas and against each other before anything runs.
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +40,34 @@ Validator = jsonschema.validators.extend(
 )
 
 
-def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -> Experiment:
+def load(
+    config: dict[str, Any],
+    root: Path = ROOT,
+    module: str | None = None,
+    given: Collection[str] = (),
+) -> Experiment:
     """Validate the configuration and the experiment it names, and resolve them.
 
     config: what was asked: config.yaml's content, with what --config and --configfile put on top.
     Keys that it lacks are answered as in the config.yaml that ships with the workflow.
+    given: the keys of --config and --configfile. They come before the experiment's own answers
+    (its `questions`), which come before config.yaml. A module's config is all given.
     root: the workflow's folder, with config.yaml, experiments/ and workflow/schemas/. Experiments
     in the working directory come first. module: as what another workflow uses this one.
     Raises InputError, one line naming the file and the key, for anything that cannot work.
     """
     asked = f"config of module {module}" if module else "config.yaml"
-    config = read_yaml(root / "config.yaml", "config.yaml") | config
-    # `--config 'ranks=[8,16]' details=false` reaches us as strings.
-    config |= {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
-    for key in ("details", "keep_variants"):
-        if config.get(key) in ("true", "false"):
-            config[key] = config[key] == "true"
-    for key in ("divergence", "locate"):
-        if key in config:
-            config[key] = _settings(config[key])
-    _check(config, root / "workflow/schemas/config.schema.yaml", asked)
+    given = config if module else given
+    config = _typed(read_yaml(root / "config.yaml", "config.yaml") | config)
+    schema = root / "workflow/schemas/config.schema.yaml"
+    _check(config, schema, asked)
     path = _experiment_file(config["experiment"], root, asked)
     where = f"experiments/{path.name}"
     subject = read_yaml(path, where)
     _check(subject, root / "workflow/schemas/experiment.schema.yaml", where)
+    own = subject.pop("questions", {})
+    config |= {key: value for key, value in _typed(own).items() if key not in given}
+    _check(config, schema, f"{where}: questions")
     experiment = Experiment(config["experiment"], config, subject)
     _check_subject(experiment, where)
     _check_sizes(experiment, where, asked)
@@ -70,6 +75,19 @@ def load(config: dict[str, Any], root: Path = ROOT, module: str | None = None) -
     _check_dtypes(experiment, where)
     _check_temperature(experiment, where)
     return experiment
+
+
+def _typed(config: dict[str, Any]) -> dict[str, Any]:
+    """`--config 'ranks=[8,16]' details=false` reaches us as strings; what they stand for."""
+    config = dict(config)
+    config |= {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
+    for key in ("details", "keep_variants"):
+        if config.get(key) in ("true", "false"):
+            config[key] = config[key] == "true"
+    for key in ("divergence", "locate"):
+        if key in config:
+            config[key] = _settings(config[key])
+    return config
 
 
 def _experiment_file(name: str, root: Path, asked: str) -> Path:
@@ -240,6 +258,17 @@ def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
         raise InputError(
             f"{asked}: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
             f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
+        )
+    if experiment.config["only_read"] and not experiment.config["divergence"]:
+        raise InputError(
+            f"{asked}: only_read has {experiment.config['only_read'][0]}, which would be neither"
+            " sampled nor read, as divergence is null; set divergence, or take it out of only_read"
+        )
+    sampled = [v.kind for v in experiment.variants.values() if v.name in experiment.sampled]
+    if sampled and not experiment.accuracy:
+        raise InputError(
+            f"{asked}: only_read has lowrank, but not {sampled[0]}; controls answer for comparison"
+            f" with the variants of the top directions: add {sampled[0]}, or take lowrank out"
         )
     if experiment.config["locate"] and not experiment.config["divergence"]:
         raise InputError(

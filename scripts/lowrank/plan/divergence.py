@@ -30,7 +30,7 @@ def results(experiment: Experiment) -> list[Path]:
         here = experiment.layout.divergence(benchmark)
         found += [here.summary(table) for table in TABLES]
         found.append(here.reference)
-        for model in experiment.sampled:
+        for model in experiment.read:
             found += [here.tokens(model), here.record(model)]
         if experiment.config["locate"]:
             found += [here.located, here.located_record]
@@ -38,8 +38,9 @@ def results(experiment: Experiment) -> list[Path]:
 
 
 def asked_for(experiment: Experiment) -> list[str]:
-    """Those of the report's figures on demand that the configuration asks for."""
-    return [key for key in ("divergence", "locate") if experiment.config[key]]
+    """The parts of the report that the configuration asks for; see report/outputs.py."""
+    read = [key for key in ("divergence", "locate") if experiment.config[key]]
+    return ["accuracy"] * experiment.accuracy + read
 
 
 def served_flags(experiment: Experiment, model: str) -> str:
@@ -107,8 +108,8 @@ def pairs(experiment: Experiment) -> list[tuple[str, str]]:
 
 
 def metrics_flags(experiment: Experiment, tables: Sequence[str]) -> str:
-    """divergence_metrics.py's flags; tables: of every sampled model, in that order."""
-    named = [f"{name}={path}" for name, path in zip(experiment.sampled, tables, strict=True)]
+    """divergence_metrics.py's flags; tables: of every model that is read, in that order."""
+    named = [f"{name}={path}" for name, path in zip(experiment.read, tables, strict=True)]
     given: list[dict[str, Any]] = [
         {"tables": named, "base": experiment.base, "seed": experiment.config["seed"]}
     ]

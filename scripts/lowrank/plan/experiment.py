@@ -131,9 +131,20 @@ class Experiment:
         return {variant.name: variant for variant in made}
 
     @cached_property
-    def sampled(self) -> list[str]:
-        """Every model that is sampled: the references, then the variants."""
+    def read(self) -> list[str]:
+        """Every model that is sampled or read: the references, then the variants."""
         return [*self.subject["references"], *self.variants]
+
+    @cached_property
+    def sampled(self) -> list[str]:
+        """Every model that answers the benchmarks: those that are not only read."""
+        only_read = {v.name for v in self.variants.values() if v.kind in self.config["only_read"]}
+        return [model for model in self.read if model not in only_read]
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether answers are graded and compared; where variants are only read they are not."""
+        return LOWRANK.name not in self.config["only_read"]
 
     @cached_property
     def parts(self) -> list[str]:
@@ -195,11 +206,12 @@ class Experiment:
         layout = self.layout
         pairs = [(benchmark, model) for benchmark in self.benchmarks for model in self.sampled]
         pieces = [(*pair, part) for pair in pairs for part in self.parts]
+        graded = pairs if self.accuracy else []
         deltas = [layout.delta(name) for name in self.deltas]
         adapters = [layout.adapter(self.subject["delta"], name) for name in self.adapters]
         return [
-            *(layout.metrics(*pair) for pair in pairs),
-            *(layout.grades(*pair) for pair in pairs),
+            *(layout.metrics(*pair) for pair in graded),
+            *(layout.grades(*pair) for pair in graded),
             *(layout.samples(*piece) for piece in pieces),
             *(layout.provenance(*piece) for piece in pieces),
             *(layout.problems(benchmark) for benchmark in self.benchmarks),

@@ -110,7 +110,7 @@ def _metrics(found: Evidence) -> Iterator[str]:
 def _comparisons(found: Evidence) -> Iterator[str]:
     """Comparisons of other models, under other settings or from other grades than the page's."""
     experiment = found.experiment
-    models = {*experiment["variants"], experiment["derivative"], experiment["base"]}
+    models = {*found.answering, experiment["derivative"], experiment["base"]}
     wanted = {
         "references": [experiment["base"], experiment["derivative"]],
         "ks": sorted(experiment["maj_k"]),

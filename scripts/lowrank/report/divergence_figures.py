@@ -15,17 +15,19 @@ LEFT = {0.5: "50%", 0.1: "90%", 0.01: "99%", 1e-3: "99.9%", 1e-4: "99.99%", 1e-5
 
 
 def by_rank(points: pd.DataFrame, levels: pd.DataFrame) -> Figure:
-    """Divergence, share of the way and accuracy against rank, a panel each.
+    """Divergence, share of the way and accuracy, where it is measured, against rank: panels.
 
     points: measure (kl | recovered | accuracy), rank, other, value, low, high: a row a variant and
     measure. levels: measure, label, value: level lines. Intervals may be NaN: then none is drawn.
     """
     ranks = sorted(int(rank) for rank in points["rank"].unique())
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 3.6), layout="constrained")
         titles = {"kl": "KL a token, nats", "recovered": "Share of the way",
                   "accuracy": "Mean accuracy"}  # fmt: skip
-        for axes, (measure, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        titles = {key: title for key, title in titles.items() if key in set(points["measure"])}
+        figure = Figure(figsize=(0.5 + 2.7 * len(titles), 3.6), layout="constrained")
+        panels = zip(figure.subplots(1, len(titles)), titles.items(), strict=True)
+        for axes, (measure, title) in panels:
             here = points[points["measure"] == measure]
             if measure == "recovered":  # on a scale of what is left
                 here = here.assign(

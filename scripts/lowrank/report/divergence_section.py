@@ -14,6 +14,7 @@ from lowrank.report.divergences import (
     heaviest_table,
 )
 from lowrank.report.evidence import Evidence
+from lowrank.report.results import mean_accuracy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,14 +50,14 @@ def points(
         for measure in ("kl", "recovered"):
             line = distances.figure(name, measure)
             rows.append({"measure": measure, **place, **_ends(line, "value", "low", "high")})
-        line = results.loc[name]
-        rows.append(
-            {"measure": "accuracy", **place, **_ends(line, "mean", "mean_low", "mean_high")}
-        )
+        if found.accuracy:
+            ends = _ends(results.loc[name], "mean", "mean_low", "mean_high")
+            rows.append({"measure": "accuracy", **place, **ends})
     levels = [{"measure": "kl", "label": found.label(base)} | distances.figure(base, "kl")]
     levels += [
         {"measure": "accuracy", "label": found.label(name), "value": results.loc[name, "mean"]}
         for name in (base, derivative)
+        if found.accuracy
     ]
     return pd.DataFrame(rows), pd.DataFrame(levels)[["measure", "label", "value"]]
 
@@ -92,7 +93,7 @@ def content(
         return None
     benchmarks = []
     for name, one in distances.items():
-        accuracy = results[results["benchmark"] == name].set_index("model")["mean"]
+        accuracy = mean_accuracy(results, name) if found.accuracy else None
         parts = located.gather(found, name)
         benchmarks.append(
             {

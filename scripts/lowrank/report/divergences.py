@@ -59,7 +59,7 @@ def _gather(found: Evidence, benchmark: str) -> Distances:
             f"{here.reference.parent}: {read['asked']} are read, the configuration says {wanted}:"
             f" {AGAIN}"
         )
-    for model in found.sampled:
+    for model in found.read:
         said = read_json(here.record(model))
         manifests = found.variant_manifests | found.model_manifests
         hashes = {name: file["sha256"] for name, file in manifests[model]["files"].items()}
@@ -77,10 +77,12 @@ def _gather(found: Evidence, benchmark: str) -> Distances:
     )
 
 
-def distance_table(found: Evidence, distances: Distances, accuracy: pd.Series) -> dict[str, Any]:
+def distance_table(
+    found: Evidence, distances: Distances, accuracy: "pd.Series[float] | None"
+) -> dict[str, Any]:
     """Divergence, share of the way and top tokens of every model beside its mean accuracy.
 
-    accuracy: by model.
+    accuracy: of the models that answered; None where it is not measured.
     """
     rows = []
     for model in ordered_models(found):
@@ -90,13 +92,15 @@ def distance_table(found: Evidence, distances: Distances, accuracy: pd.Series) -
             cell(thousandths(kl["value"]), span(kl, thousandths)),
             cell(share_of_way(share["value"]), span(share, share_of_way)),
             cell(share_of_way(top["value"]), span(top, share_of_way)),
-            fraction(accuracy[model]),
         ]
+        if accuracy is not None:
+            cells.append(fraction(accuracy.get(model, np.nan)))
         rows.append(row(*cells, kind="" if model in found.experiment["variants"] else "reference"))
-    heads = ["model", "KL a token, 10⁻³ nats", "share of the way", "same likeliest token",
-             "mean accuracy"]  # fmt: skip
+    heads = ["model", "KL a token, 10⁻³ nats", "share of the way", "same likeliest token"]
     groups = [("", 1), ("on the derivative's text, with 95% interval for problems like these", 3)]
-    return grid(heads, rows, [*groups, ("sampled", 1)])
+    if accuracy is not None:
+        heads, groups = [*heads, "mean accuracy"], [*groups, ("sampled", 1)]
+    return grid(heads, rows, groups)
 
 
 def contrasts_table(found: Evidence, distances: Distances) -> dict[str, Any]:

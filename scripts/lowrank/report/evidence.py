@@ -22,7 +22,7 @@ from lowrank.plan.layout import Layout
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
     "benchmarks", "samples", "maj_k", "repeats", "seed", "margin",
-    "serve_dtype", "serve_as", "controls", "sampling", "resample",
+    "serve_dtype", "serve_as", "controls", "only_read", "sampling", "resample",
 )  # fmt: skip
 SPECTRUM = ("tensor", "layer", "module", "index", "sigma", "energy_kept_gaussian")
 SUMMARY = (
@@ -55,7 +55,7 @@ class Evidence:
     variant_manifests: dict[str, dict[str, Any]]
     fidelity: dict[str, dict[str, Any]]  # variant -> fidelity.json
     adapters: dict[int, dict[str, Any]]  # rank -> adapter.json
-    metrics: pd.DataFrame  # all models and benchmarks, in the experiment's order
+    metrics: pd.DataFrame  # what answers, on all benchmarks, in the experiment's order
     comparisons: pd.DataFrame  # on all benchmarks and pools, in the experiment's order
     comparison_records: dict[str, dict[str, Any]]  # benchmark or pool -> how they were made
     grades: dict[tuple[str, str], pd.DataFrame]  # (benchmark, model)
@@ -64,9 +64,24 @@ class Evidence:
     distinct: dict[tuple[str, str], int]  # (benchmark, model) -> completions that differ
 
     @property
-    def sampled(self) -> list[str]:
+    def read(self) -> list[str]:
         """The references, then the variants."""
         return [*self.experiment["references"], *self.experiment["variants"]]
+
+    @property
+    def sampled(self) -> list[str]:
+        """The models that answer: the references, then the variants that are not only read."""
+        return sampled(self.experiment)
+
+    @property
+    def answering(self) -> list[str]:
+        """The variants that answer."""
+        return [name for name in self.experiment["variants"] if name in self.sampled]
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether answers are graded and compared."""
+        return accuracy(self.experiment)
 
     @property
     def lowrank(self) -> dict[str, dict[str, Any]]:
@@ -109,6 +124,21 @@ class Evidence:
         """A delta by its two models."""
         pair = self.experiment["deltas"][delta]
         return f"{self.label(pair['base'])} → {self.label(pair['derivative'])}"
+
+
+def sampled(experiment: dict[str, Any]) -> list[str]:
+    """The models that answer the benchmarks: the references, then what is not only read."""
+    answering = [
+        name
+        for name, variant in experiment["variants"].items()
+        if variant["kind"] not in experiment["only_read"]
+    ]
+    return [*experiment["references"], *answering]
+
+
+def accuracy(experiment: dict[str, Any]) -> bool:
+    """Whether answers are graded and compared; where variants are only read they are not."""
+    return LOWRANK.name not in experiment["only_read"]
 
 
 def judged(experiment: dict[str, Any]) -> dict[str, str]:
@@ -155,14 +185,14 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
     layout = Layout(results)
     benchmarks, models = list(experiment["benchmarks"]), experiment["models"]
     variants, deltas = experiment["variants"], experiment["deltas"]
-    sampled = [*experiment["references"], *variants]
-    pairs = [(benchmark, model) for benchmark in benchmarks for model in sampled]
+    pairs = [(benchmark, model) for benchmark in benchmarks for model in sampled(experiment)]
+    graded = pairs if accuracy(experiment) else []
     changes = {name: layout.delta(name) for name in deltas}
     adapters = {
         variant["rank"]: layout.adapter(experiment["delta"], variant["adapter"])
         for variant in lowrank(experiment).values()
     }
-    compared = list(judged(experiment))
+    compared = list(judged(experiment)) if graded else []
     published = experiment.get("published")
     return Evidence(
         experiment=experiment,
@@ -175,14 +205,12 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         variant_manifests={name: read_json(layout.variant(name).manifest) for name in variants},
         fidelity={name: read_json(layout.variant(name).fidelity) for name in variants},
         adapters={rank: read_json(adapter.record) for rank, adapter in adapters.items()},
-        metrics=pd.concat(
-            [table(layout.metrics(*pair), METRICS) for pair in pairs], ignore_index=True
-        ),
-        comparisons=pd.concat(
-            [table(layout.comparisons(name), COMPARISONS) for name in compared], ignore_index=True
+        metrics=stacked([table(layout.metrics(*pair), METRICS) for pair in graded], METRICS),
+        comparisons=stacked(
+            [table(layout.comparisons(name), COMPARISONS) for name in compared], COMPARISONS
         ),
         comparison_records={name: read_json(layout.comparisons_record(name)) for name in compared},
-        grades={pair: table(layout.grades(*pair), GRADES) for pair in pairs},
+        grades={pair: table(layout.grades(*pair), GRADES) for pair in graded},
         provenance={
             pair: [read_json(layout.provenance(*pair, part)) for part in parts(experiment)]
             for pair in pairs
@@ -190,6 +218,11 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         published=table(locate(published), PUBLISHED) if published else None,
         distinct={pair: distinct(experiment, layout, *pair) for pair in pairs},
     )
+
+
+def stacked(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Tables below each other; without any, none of the `columns` has a value."""
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
 
 
 def distinct(experiment: dict[str, Any], layout: Layout, benchmark: str, model: str) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 TABLES = ("results", "metrics", "comparisons", "deltas", "fidelity")
+OF_ACCURACY = TABLES[:3]  # of no report without it
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Picture:
     category, shows: where and as what Snakemake's own report lists it.
     draw: from all evidence, the report's tables by name, and the name of the benchmark or delta;
         None for those that the section on divergences draws.
-    asked: the key of the experiment that asks for it; "" for figures of every report.
+    asked: the part of the report that it belongs to: accuracy, divergence or locate; "" for figures
+        of every report.
     """
 
     stem: str
@@ -103,7 +105,7 @@ def _fidelity(_: "Evidence", frames: "Mapping[str, DataFrame]", __: str) -> "Fig
 
 
 PICTURES = (
-    Picture("accuracy-by-rank", "benchmark", "Accuracy", "accuracy by rank", _accuracy),
+    Picture("accuracy-by-rank", "benchmark", "Accuracy", "accuracy by rank", _accuracy, "accuracy"),
     Picture("divergence", "benchmark", "Divergence", "divergence by rank", None, "divergence"),
     Picture(
         "divergence-along", "benchmark", "Divergence", "along the completion", None, "divergence"
@@ -117,16 +119,12 @@ PICTURES = (
 )
 
 
-# Keys of the experiment that ask for figures of their own.
-ON_DEMAND = tuple(dict.fromkeys(kind.asked for kind in PICTURES if kind.asked))
-
-
 def pictures(
-    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ()
+    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ("accuracy",)
 ) -> list[tuple[Picture, str]]:
     """Every figure of a report: its kind and which benchmark or delta it is of ("" for none).
 
-    asked: those of divergence and locate that the experiment asks for.
+    asked: those of accuracy, divergence and locate that the experiment asks for.
     """
     subjects = {"benchmark": list(benchmarks), "delta": list(deltas)}
     return [
@@ -137,15 +135,20 @@ def pictures(
     ]
 
 
+def tables(asked: Container[str] = ("accuracy",)) -> list[str]:
+    """Names of the tables, without suffix; asked: see `pictures`."""
+    return [name for name in TABLES if "accuracy" in asked or name not in OF_ACCURACY]
+
+
 def figures(
-    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ()
+    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ("accuracy",)
 ) -> list[str]:
     """Names of the figures, without suffix; asked: see `pictures`."""
     return [kind.name(subject) for kind, subject in pictures(benchmarks, deltas, asked)]
 
 
 def outputs(
-    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ()
+    benchmarks: Iterable[str], deltas: Iterable[str], asked: Container[str] = ("accuracy",)
 ) -> list[str]:
     """Every file that a report has, relative to its folder; asked: see `pictures`.
 
@@ -156,5 +159,5 @@ def outputs(
         PAGE,
         *(f"figures/{name}.{suffix}" for name in figures(benchmarks, deltas, asked)
           for suffix in ("svg", "png")),
-        *(f"tables/{table}.csv" for table in TABLES),
+        *(f"tables/{table}.csv" for table in tables(asked)),
     ]  # fmt: skip

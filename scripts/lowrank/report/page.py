@@ -22,8 +22,8 @@ from lowrank.report import (
     verdicts,
 )
 from lowrank.report.divergences import Distances
-from lowrank.report.evidence import Evidence, gather, read_experiment
-from lowrank.report.outputs import ON_DEMAND, PAGE, PICTURES, outputs, pictures
+from lowrank.report.evidence import Evidence, accuracy, gather, read_experiment, stacked
+from lowrank.report.outputs import PAGE, PICTURES, outputs, pictures, tables
 from lowrank.report.provenance import provenance
 from lowrank.report.results import (
     anchors_table,
@@ -56,7 +56,8 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     experiment = read_experiment(experiment_file)
     inputs = [experiment_file, *(Path(results) / phase for phase in PHASES)]
     names: dict[Path, list[str]] = {}
-    asked = [key for key in ON_DEMAND if experiment.get(key)]
+    asked = ["accuracy"] * accuracy(experiment)
+    asked += [key for key in ("divergence", "locate") if experiment.get(key)]
     made = outputs(experiment["benchmarks"], experiment["deltas"], asked)
     for path in map(output.joinpath, made):
         names.setdefault(path.parent, []).append(path.name)
@@ -66,9 +67,9 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     consistency.check(found)
     distances = divergences.gather(found)
     frames = _frames(found)
-    for name, frame in frames.items():
-        write_numbers(output / f"tables/{name}.csv", frame)
-    drawn = _draw(found, frames, output / "figures")
+    for name in tables(asked):
+        write_numbers(output / f"tables/{name}.csv", frames[name])
+    drawn = _draw(found, frames, output / "figures", asked)
     added = divergence_section.figures(found, distances, frames["results"])
     drawn |= _saved(added, output / "figures")
     page = render(_content(found, distances, frames, drawn))
@@ -98,9 +99,9 @@ def render(content: dict[str, Any]) -> str:
 def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
     """The report's tables by name, as they are written below tables/."""
     benchmarks = found.experiment["benchmarks"]
-    results = [results_frame(found, benchmark) for benchmark in benchmarks]
+    results = [results_frame(found, benchmark) for benchmark in benchmarks if found.accuracy]
     return {
-        "results": pd.concat(results, ignore_index=True),
+        "results": stacked(results, ("benchmark", "model", "mean")),
         "metrics": found.metrics,
         "comparisons": found.comparisons,
         "deltas": deltas.deltas_frame(found),
@@ -108,11 +109,14 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
     }
 
 
-def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
-    """Draw and save the figures of every report; returns name -> SVG for the page."""
+def _draw(
+    found: Evidence, frames: dict[str, pd.DataFrame], folder: Path, asked: list[str]
+) -> dict[str, str]:
+    """Draw and save the figures but those of divergences; returns name -> SVG for the page."""
+    experiment = found.experiment
     made = {
         kind.name(subject): kind.draw(found, frames, subject)
-        for kind, subject in pictures(found.experiment["benchmarks"], found.experiment["deltas"])
+        for kind, subject in pictures(experiment["benchmarks"], experiment["deltas"], asked)
         if kind.draw is not None
     }
     return _saved(made, folder)
@@ -158,7 +162,7 @@ def _content(
             "anchors": anchors_table(found, name),
             "figure": figure("accuracy-by-rank", name),
         }
-        for name in experiment["benchmarks"]
+        for name in (experiment["benchmarks"] if found.accuracy else ())
     ]
     shown = [
         {
@@ -182,8 +186,8 @@ def _content(
             *(divergence_words.first_screen(found, name, one) for name, one in distances.items()),
         ],
         "benchmarks": benchmarks,
-        "uncertainty": sentences.uncertainty(found, frames),
-        "verdicts": verdicts.shown(found, frames["comparisons"]),
+        "uncertainty": sentences.uncertainty(found, frames) if found.accuracy else [],
+        "verdicts": verdicts.shown(found, frames["comparisons"]) if found.accuracy else [],
         "divergence": divergence_section.content(found, distances, results, figure),
         "changed": sentences.changed(found, frames["deltas"]),
         "shares": shares.shares_table(found),
@@ -194,6 +198,6 @@ def _content(
             "table": fidelity_table(found, frames),
             "figure": figure("fidelity"),
         },
-        "traces": traces(found),
+        "traces": traces(found) if found.accuracy else None,
         "provenance": provenance(found),
     }

@@ -129,7 +129,7 @@ def _pools(found: Evidence) -> dict[str, Any]:
                 "model": found.label(model),
                 "benchmark": benchmark,
                 "distinct": found.distinct[benchmark, model],
-                "grades": found.grades[benchmark, model],
+                "grades": found.grades.get((benchmark, model)),
                 "engine": records[0]["engine"],
                 "served": " + ".join(hashed[:12] for hashed in served if hashed),
             }
@@ -138,6 +138,13 @@ def _pools(found: Evidence) -> dict[str, Any]:
     def share(key: str) -> Callable[[dict[str, Any]], str]:
         return lambda line: percent(line[key] / line["completions"])
 
+    graded = [
+        Column("no answer", lambda line: percent(line["grades"]["answer"].isna().mean())),
+        Column(
+            "though right in the text", lambda line: str(int(line["grades"]["overlooked"].sum()))
+        ),
+        Column("not judged", lambda line: str(int(line["grades"]["unjudged"].notna().sum()))),
+    ]
     columns = [
         Column("model", lambda line: line["model"]),
         Column("benchmark", lambda line: line["benchmark"]),
@@ -148,11 +155,7 @@ def _pools(found: Evidence) -> dict[str, Any]:
         ),
         Column("cut off", share("truncated")),
         Column("empty", share("empty")),
-        Column("no answer", lambda line: percent(line["grades"]["answer"].isna().mean())),
-        Column(
-            "though right in the text", lambda line: str(int(line["grades"]["overlooked"].sum()))
-        ),
-        Column("not judged", lambda line: str(int(line["grades"]["unjudged"].notna().sum()))),
+        *(graded if found.accuracy else ()),
         Column("served as", lambda line: line["engine"]["dtype"]),
         Column("computed in", lambda line: line["engine"]["compute_dtype"]),
         Column("SHA-256 of what was served", lambda line: line["served"]),

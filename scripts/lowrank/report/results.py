@@ -67,7 +67,7 @@ def ordered_models(found: Evidence) -> list[str]:
 def results_frame(found: Evidence, benchmark: str) -> pd.DataFrame:
     """The results table in the post's layout as numbers, one row a model, with `COLUMNS`."""
     rows = []
-    for model in ordered_models(found):
+    for model in filter(found.sampled.__contains__, ordered_models(found)):
         line: dict[str, Any] = {"benchmark": benchmark, "model": model, "label": found.label(model)}
         for k in found.experiment["maj_k"]:
             drawn = measure(found, benchmark, model, "maj", "protocol", k)
@@ -198,6 +198,12 @@ def accuracy_points(
     return pd.DataFrame(points), pd.DataFrame(levels), list(columns)
 
 
+def mean_accuracy(results: pd.DataFrame, benchmark: str) -> "pd.Series[float]":
+    """Mean accuracy on a benchmark by model; of those that answered. results: all benchmarks'."""
+    here = results[results["benchmark"] == benchmark]
+    return here.set_index("model")["mean"]
+
+
 def fidelity_frame(found: Evidence) -> pd.DataFrame:
     """fidelity.json of every variant, over all tensors and by role; what fidelity.csv holds."""
     rows = []
@@ -216,14 +222,14 @@ def fidelity_frame(found: Evidence) -> pd.DataFrame:
 def fidelity_table(found: Evidence, frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """What of the meant change was stored, beside the accuracy it gave."""
     fidelity = frames["fidelity"].set_index(["variant", "scope"])
-    results = frames["results"].set_index(["benchmark", "model"])
     benchmarks = found.experiment["benchmarks"]
 
     def stored(scope: str, number: str, written: Callable[[float], str]) -> Callable[[str], str]:
         return lambda variant: written(fidelity.loc[(variant, scope), number])
 
     def accuracy(benchmark: str) -> Callable[[str], str]:
-        return lambda variant: fraction(results.loc[(benchmark, variant), "mean"])
+        means = mean_accuracy(frames["results"], benchmark)
+        return lambda variant: fraction(means.get(variant, np.nan))
 
     columns = [Column("variant", found.label)]
     for scope, group in (("projection", "projections"), ("all", "all tensors")):
@@ -232,6 +238,6 @@ def fidelity_table(found: Evidence, frames: dict[str, pd.DataFrame]) -> dict[str
             Column("left at base", stored(scope, "left_at_base", percent), group),
             Column("cosine", stored(scope, "cosine", size), group),
         ]
-    for name, entry in benchmarks.items():
+    for name, entry in benchmarks.items() if found.accuracy else ():
         columns.append(Column(entry.get("label", name), accuracy(name), "mean accuracy"))
     return tabulate(columns, found.experiment["variants"])

@@ -65,6 +65,14 @@ def _read(found: Evidence) -> str:
     """How the models were sampled, and what is reported of their answers."""
     experiment, sampling = found.experiment, found.experiment["sampling"]
     labels = [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
+    if not found.accuracy:
+        return (
+            f"{joined([found.label(name) for name in experiment['references']])} wrote"
+            f" {experiment['samples']} completions of at most {sampling['max_tokens']:,} tokens to"
+            f" every problem of {joined(labels)}, at temperature {sampling['temperature']:g} and"
+            f" top-p {sampling['top_p']:g}. All models were read on such text. No answer was graded:"
+            " this page says nothing about accuracy."
+        )
     votes = joined([str(k) for k in experiment["maj_k"]])
     return (
         f"Each model answered every problem of {joined(labels)} {experiment['samples']} times at"
@@ -157,6 +165,8 @@ def answer(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
     """The answer in a sentence each: how low-rank, how accurate, how sure."""
     experiment, comparisons = found.experiment, frames["comparisons"]
     said = _concentration(found)
+    if not found.accuracy:
+        return said
     for benchmark in experiment["benchmarks"]:
         said.append(_accuracy(found, comparisons, benchmark))
         said.append(verdicts.sentence(found, comparisons, benchmark))

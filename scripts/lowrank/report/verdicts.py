@@ -96,7 +96,7 @@ def box_table(
     ]
     return tabulate(
         columns,
-        [(to_derivative.loc[name], to_base.loc[name]) for name in experiment["variants"]],
+        [(to_derivative.loc[name], to_base.loc[name]) for name in found.answering],
         lambda lines: lines[0]["answer"].split()[0],
         caption=_capital(measure_name(*measure)),
         kind="verdicts",
@@ -261,7 +261,8 @@ def controls(
     for name, variant in found.controls.items():
         kind = kind_of(variant["kind"])
         first_form = variant["dtype"] == experiment["serve_dtype"][0]
-        if not kind.begins or kind.name not in kinds or not first_form:
+        unfit = not kind.begins or kind.name not in kinds or not first_form
+        if unfit or name not in found.answering:
             continue
         label = found.label(name)
         above, below = (
@@ -279,9 +280,7 @@ def published(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> lis
     experiment = found.experiment
     k, derivative = max(experiment["maj_k"]), experiment["derivative"]
     theirs = published_value(found, benchmark, derivative, k)
-    gains = {
-        name: published_value(found, benchmark, name, k) - theirs for name in experiment["variants"]
-    }
+    gains = {name: published_value(found, benchmark, name, k) - theirs for name in found.answering}
     gains = {name: value for name, value in gains.items() if np.isfinite(value)}
     if not gains:
         return []
