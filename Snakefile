@@ -47,9 +47,7 @@ try:
     shield()
     for file in workflow.configfiles:
         read_yaml(Path(file), file)
-    experiment = load(
-        config, module=__name__, given=workflow.config_settings.overwrite_config
-    )
+    experiment = load(config, module=__name__, given=workflow.config_settings.overwrite_config)
     check_lengths(experiment)
     if workflow.is_main_process:
         check_sizes(experiment)

@@ -56,8 +56,7 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     experiment = read_experiment(experiment_file)
     inputs = [experiment_file, *(Path(results) / phase for phase in PHASES)]
     names: dict[Path, list[str]] = {}
-    asked = ["accuracy"] * accuracy(experiment)
-    asked += [key for key in ("divergence", "locate") if experiment.get(key)]
+    asked = _asked(experiment)
     made = outputs(experiment["benchmarks"], experiment["deltas"], asked)
     for path in map(output.joinpath, made):
         names.setdefault(path.parent, []).append(path.name)
@@ -69,7 +68,7 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     frames = _frames(found)
     for name in tables(asked):
         write_numbers(output / f"tables/{name}.csv", frames[name])
-    drawn = _draw(found, frames, output / "figures", asked)
+    drawn = _draw(found, frames, output / "figures")
     added = divergence_section.figures(found, distances, frames["results"])
     drawn |= _saved(added, output / "figures")
     page = render(_content(found, distances, frames, drawn))
@@ -109,14 +108,19 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
     }
 
 
-def _draw(
-    found: Evidence, frames: dict[str, pd.DataFrame], folder: Path, asked: list[str]
-) -> dict[str, str]:
+def _asked(experiment: dict[str, Any]) -> list[str]:
+    """The parts of the report that the experiment asks for; see outputs.py."""
+    read = [key for key in ("divergence", "locate") if experiment.get(key)]
+    return ["accuracy"] * accuracy(experiment) + read
+
+
+def _draw(found: Evidence, frames: dict[str, pd.DataFrame], folder: Path) -> dict[str, str]:
     """Draw and save the figures but those of divergences; returns name -> SVG for the page."""
     experiment = found.experiment
+    wanted = pictures(experiment["benchmarks"], experiment["deltas"], _asked(experiment))
     made = {
         kind.name(subject): kind.draw(found, frames, subject)
-        for kind, subject in pictures(experiment["benchmarks"], experiment["deltas"], asked)
+        for kind, subject in wanted
         if kind.draw is not None
     }
     return _saved(made, folder)

@@ -70,8 +70,8 @@ def _read(found: Evidence) -> str:
             f"{joined([found.label(name) for name in experiment['references']])} wrote"
             f" {experiment['samples']} completions of at most {sampling['max_tokens']:,} tokens to"
             f" every problem of {joined(labels)}, at temperature {sampling['temperature']:g} and"
-            f" top-p {sampling['top_p']:g}. All models were read on such text. No answer was graded:"
-            " this page says nothing about accuracy."
+            f" top-p {sampling['top_p']:g}. All models were read on such text. No answer was"
+            " graded: this page says nothing about accuracy."
         )
     votes = joined([str(k) for k in experiment["maj_k"]])
     return (
