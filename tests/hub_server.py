@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ class Hub:
     """What the server holds and how it misbehaves; `requests` is what it was asked."""
 
     def __init__(self) -> None:
-        self.repositories: dict[str, dict[str, bytes]] = {}  # "models/owner/name" -> files
+        # "models/owner/name" -> files; large ones may stay on the disk, see `mapped`
+        self.repositories: dict[str, dict[str, bytes | memoryview]] = {}
+        self.known: dict[int, tuple[bytes | memoryview, tuple[str, str]]] = {}  # by id: hashes
+        self.commits: dict[str, str] = {}  # of repositories at another commit than COMMIT
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, Range
         self.headers: list[dict[str, str]] = []
         self.refuse: int | None = None  # a status every request is answered with
@@ -35,15 +39,28 @@ class Hub:
             if path.is_file()
         }
 
+    def hashes(self, content: bytes | memoryview) -> tuple[str, str]:
+        """`hashes`, computed once for a content."""
+        if id(content) not in self.known:
+            self.known[id(content)] = content, hashes(content)
+        return self.known[id(content)][1]
+
     def bodies(self) -> list[str]:
         """The files whose content was asked for."""
         return [path.rsplit("/", 1)[1] for method, path, _ in self.requests
                 if method == "GET" and "/resolve/" in path]  # fmt: skip
 
 
-def hashes(content: bytes) -> tuple[str, str]:
+def mapped(path: Path) -> memoryview:
+    """A file's content that is read from the disk where it is asked for."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def hashes(content: bytes | memoryview) -> tuple[str, str]:
     """A file's SHA-256 and its name as a git blob."""
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    blob = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
+    blob.update(content)
     return hashlib.sha256(content).hexdigest(), blob.hexdigest()
 
 
@@ -92,7 +109,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if repo not in hub.repositories:
                 self.answer(404, X_Error_Code="RepoNotFound")
                 return
-            if commit != COMMIT:
+            if commit != hub.commits.get(repo, COMMIT):
                 self.answer(404, X_Error_Code="RevisionNotFound")
                 return
             if tree:
@@ -100,13 +117,13 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             siblings = []
             for name, content in hub.repositories[repo].items():
-                sha256, blob = hashes(content)
+                sha256, blob = hub.hashes(content)
                 item = {"rfilename": name, "size": len(content), "blobId": blob}
                 if is_large(name):
                     item["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 100}
                 siblings.append(item)
             name = repo.split("/", 1)[1]
-            body = {"id": name, "sha": COMMIT, "siblings": siblings, "private": False,
+            body = {"id": name, "sha": commit, "siblings": siblings, "private": False,
                     "disabled": False, "gated": False, "downloads": 0, "likes": 0,
                     "tags": []}  # fmt: skip
             self.answer(200, json.dumps(body).encode(), Content_Type="application/json")
@@ -114,7 +131,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def tree(self, repo: str) -> None:
             items = []
             for name, content in hub.repositories[repo].items():
-                sha256, blob = hashes(content)
+                sha256, blob = hub.hashes(content)
                 item = {"type": "file", "path": name, "size": len(content), "oid": blob}
                 if is_large(name):
                     item["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": 100}
@@ -127,22 +144,22 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 repo = f"models/{repo}"
             commit, _, name = rest.partition("/")
             files = hub.repositories.get(repo)
-            if files is None or commit != COMMIT or name not in files:
+            if files is None or commit != hub.commits.get(repo, COMMIT) or name not in files:
                 code = "RepoNotFound" if files is None else "EntryNotFound"
                 self.answer(404, X_Error_Code=code)
                 return
             content = files[name]
-            sha256, blob = hashes(content)
+            sha256, blob = hub.hashes(content)
             start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
             headers = {
                 "ETag": f'"{sha256 if is_large(name) else blob}"',
-                "X_Repo_Commit": COMMIT,
+                "X_Repo_Commit": commit,
                 "Accept_Ranges": "bytes",
             }
             body = content[start:]
             if self.command == "GET" and hub.alter and is_large(name):
                 hub.alter -= 1
-                body = body[:-1] + bytes([body[-1] ^ 1])
+                body = bytes(body[:-1]) + bytes([body[-1] ^ 1])
             if start:
                 headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             if self.command == "GET" and hub.cut_after is not None and is_large(name):

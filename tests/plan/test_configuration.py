@@ -1,5 +1,6 @@
 """Every mistake in the configuration is one line that names the key, before anything runs."""
 
+import json
 import math
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 import yaml
 
 from lowrank.errors import InputError
+from lowrank.plan import divergence
+from lowrank.plan.compared import compared, compared_models
 from lowrank.plan.configuration import load
 from lowrank.plan.experiment import flags, folder_flag
 
@@ -47,6 +50,51 @@ def test_values_on_the_command_line_are_what_they_look_like():
 
 def test_keys_left_open_are_answered_as_the_workflow_ships_them():
     assert load({"experiment": "mini", "ranks": [3]}, ROOT).config == CONFIG | {"ranks": [3]}
+
+
+def test_an_experiments_own_answers_come_before_the_files_and_after_the_command_line(root):
+    subject = read("mini") | {"questions": {"ranks": [2], "samples": 3, "maj_k": [1]}}
+    (root / "experiments/own.yaml").write_text(yaml.safe_dump(subject))
+    own = load(CONFIG | {"experiment": "own"}, root)
+    assert (own.config["ranks"], own.config["samples"]) == ([2], 3)
+    assert "questions" not in json.loads(own.description())
+    given = load(CONFIG | {"experiment": "own", "ranks": ["5"]}, root, given={"ranks"})
+    assert (given.config["ranks"], given.config["samples"]) == ([5], 3)
+    assert load({"experiment": "own", "ranks": [4]}, root, module="deep").config["ranks"] == [4]
+
+
+@pytest.mark.parametrize(
+    ("questions", "said"),
+    [
+        ({"ranks": [0]}, r"experiments/own.yaml: questions: ranks\[0\]: is 0, must be at least 1"),
+        ({"rnaks": [1]}, r'experiments/own.yaml: questions: is "rnaks", must be one of ranks'),
+        ({"results": "/"}, r'questions: is "results", must be one of ranks'),
+    ],
+)
+def test_an_experiments_own_answers_are_checked(root, questions, said):
+    (root / "experiments/own.yaml").write_text(
+        yaml.safe_dump(read("mini") | {"questions": questions})
+    )
+    with pytest.raises(InputError, match=said):
+        load(CONFIG | {"experiment": "own"}, root)
+
+
+def test_what_is_only_read_is_never_sampled():
+    asked = CONFIG | {"ranks": [3], "other": ["copy"], "controls": ["other", "random"]}
+    some = load(asked | {"only_read": ["random"]}, ROOT)
+    assert some.sampled == ["sft", "rl", "r3-copy", "r0-copy"]
+    assert some.read == [*some.sampled, "random-r3-copy"]
+    assert [path.name for path in some.evidence()].count("random-r3-copy.csv") == 0
+    assert compared_models(some) == ["r3-copy", "r0-copy", "rl", "sft"]
+    assert json.loads(some.description())["only_read"] == ["random"]
+
+    none = load(asked | {"only_read": ["lowrank", "other", "random"]}, ROOT)
+    assert none.sampled == ["sft", "rl"]
+    assert compared(none) == {}
+    folders = {path.relative_to("results/mini").parts[0] for path in none.evidence()}
+    assert not {"grades", "metrics", "comparisons"} & folders
+    read = {path.name for path in divergence.results(none)}
+    assert {"sft.parquet", "rl.parquet", "r3-copy.parquet", "random-r3-copy.parquet"} <= read
 
 
 def test_an_experiment_is_resolved_once():

@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas
 import pytest
-from report_case import EXPERIMENT, PROBLEMS, SERVED, results_of
+from report_case import EXPERIMENT, PROBLEMS, SERVED, evaluate, make_results, results_of, variant
 
 from lowrank.errors import InputError
 from lowrank.files import write_json, write_table
@@ -125,6 +126,48 @@ def test_figures_are_written_and_stand_in_the_page(results, tmp_path):
 def test_the_same_results_give_the_same_page(results, page, tmp_path):
     build(results, results.parent, tmp_path)
     assert (tmp_path / "report.html").read_text() == page
+
+
+def test_what_is_only_read_has_no_accuracy(tmp_path):
+    """No table, figure or sentence of the page speaks of answers; all else is there."""
+    read_only = ASKED | {"only_read": ["lowrank"]}
+    path = results_of(tmp_path / "results", read_only)
+    make_divergences(path.parent)
+    for phase in ("grades", "metrics", "comparisons", "samples/sums/r2-copy"):
+        shutil.rmtree(path.parent / phase)
+    build(path, path.parent, tmp_path / "report")
+    page = (tmp_path / "report/report.html").read_text()
+    assert "No answer was graded: this page says nothing about accuracy." in page
+    assert set(re.findall(r'<section id="(\w+)"', page)) == {
+        "divergence", "changed", "served", "provenance",
+    }  # fmt: skip
+    assert set(re.findall(r'href="#(\w+)"', page)) == set(re.findall(r'<section id="(\w+)"', page))
+    allowed = (
+        "nothing about accuracy|that is what accuracy is for|where models answered: mean accuracy"
+    )
+    shown = page.split("<h3>Deltas</h3>")[0].split("</head>")[1]
+    assert "ccuracy" not in re.sub(allowed, "", " ".join(shown.split()))
+    written = {p.relative_to(tmp_path / "report").as_posix() for p in
+               (tmp_path / "report").rglob("*.*")}  # fmt: skip
+    assert written == set(outputs(["sums"], ["sft", "rl"], ["divergence"]))
+    assert "With the other weights copied, 90%" in section(page)
+
+
+def test_a_control_that_is_only_read_stands_beside_those_that_answer(tmp_path):
+    control = {"random-r2-copy": variant(2, "copy", "random")}
+    asked = ASKED | {"variants": ASKED["variants"] | control, "controls": ["random"]}
+    path = make_results(tmp_path / "results", asked | {"only_read": ["random"]})
+    evaluate(path.parent, ASKED)
+    make_divergences(path.parent, SCALES | {"random-r2-copy": 0.9})
+    (path.parent / "grades/sums/random-r2-copy.parquet").unlink()
+    shutil.rmtree(path.parent / "samples/sums/random-r2-copy")
+    build(path, path.parent, tmp_path / "report")
+    page = (tmp_path / "report/report.html").read_text()
+    (row,) = [r for r in re.findall(r"<tr.*?</tr>", section(page), re.DOTALL)
+              if '<th scope="row">random, r = 2, copy</th>' in r]  # fmt: skip
+    assert re.search(r"<td[^>]*>\N{EN DASH}</td>\s*</tr>", row)
+    results = page.split('<section id="results">')[1].split("</section>")[0]
+    assert "random" not in results
 
 
 def test_without_divergences_there_is_no_section(tmp_path):

@@ -27,6 +27,7 @@ rule read_derivative:
         layout.log("divergence/reference"),
     benchmark:
         layout.timing("divergence/reference")
+    priority: 1
     conda:
         "../../envs/divergence.yaml"
     threads: experiment.sampling["threads"]
@@ -71,6 +72,7 @@ rule divergence:
         layout.log("divergence/{model}"),
     benchmark:
         layout.timing("divergence/{model}")
+    priority: 1
     conda:
         "../../envs/divergence.yaml"
     threads: experiment.sampling["threads"]

@@ -7,6 +7,8 @@ rule fetch_weights:
         weights=layout.model("{model}").weights("{file}.safetensors"),
     log:
         layout.log("models/{model}-{file}"),
+    benchmark:
+        layout.timing("models/{model}-{file}")
     conda:
         "../../envs/models.yaml"
     threads: 1

@@ -64,6 +64,8 @@ rule report:
         ],
     log:
         layout.log("report"),
+    benchmark:
+        layout.timing("report")
     conda:
         "../../envs/report.yaml"
     threads: 1

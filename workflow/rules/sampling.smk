@@ -22,6 +22,9 @@ rule sample:
         layout.log("samples/{model}-{part}"),
     benchmark:
         layout.timing("samples/{model}-{part}")
+    # A variant is sampled and read before the next is built: with keep_variants: false there is
+    # one of them on the disk at a time.
+    priority: 1
     conda:
         f"../../envs/sampling-{experiment.sampling['device']}.yaml"
     threads: experiment.sampling["threads"]

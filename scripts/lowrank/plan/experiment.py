@@ -264,8 +264,10 @@ class Experiment:
     def plan(self) -> str:
         """What sampling asks for, in a sentence."""
         starts = len(self.sampled) * len(self.parts)
+        read = len(self.read) - len(self.sampled)
         return (
-            f"{len(self.sampled)} models, {self.config['samples']} completions a problem of"
+            f"{len(self.sampled)} models{f' ({read} more are only read)' * bool(read)},"
+            f" {self.config['samples']} completions a problem of"
             f" {', '.join(self.benchmarks)}, up to {self.sampling['max_tokens']:,} tokens each; at"
             f" most {starts} starts of vLLM: a job whose completions are kept starts none."
         )
