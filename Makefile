@@ -24,6 +24,7 @@ lint: $(READY)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	mypy
 	snakemake --lint
 
 $(READY): envs/venv.txt envs/venv-without-vllm.txt

@@ -94,13 +94,14 @@ def why_no_sampling(machine: Machine) -> str:
         raise UnsupportedError(
             "Macs with Intel processors are not supported: torch has no build for them"
         )
-    if machine.system == "Darwin" and (machine.release or (0, 0)) < (14, 0):
+    release = machine.release or (0, 0)
+    if machine.system == "Darwin" and release < (14, 0):
         raise UnsupportedError("this macOS is too old for torch; 14 or newer is needed")
     if machine.system == "Linux" and machine.architecture not in ("x86_64", "aarch64"):
         raise UnsupportedError(
             f"Linux on {machine.architecture} is not supported; x86_64 and aarch64 (arm64) are"
         )
-    if machine.system == "Linux" and (machine.release or (0, 0)) < (2, 28):
+    if machine.system == "Linux" and release < (2, 28):
         found = f"glibc {dotted(machine.release)}" if machine.release else "another C library"
         raise UnsupportedError(
             f"torch needs glibc 2.28 or newer and this Linux has {found}; Debian 11, Ubuntu 20.04 "
@@ -113,8 +114,8 @@ def why_no_sampling(machine: Machine) -> str:
         )
     if machine.system == "Darwin":
         return "vLLM has no build for macOS"
-    if machine.release < (2, 31):
-        return f"vLLM's packages need glibc 2.31 or newer, this is {dotted(machine.release)}"
+    if release < (2, 31):
+        return f"vLLM's packages need glibc 2.31 or newer, this is {dotted(release)}"
     if machine.architecture == "x86_64" and not machine.avx2:
         return "vLLM needs a processor with AVX2"
     return ""

@@ -8,7 +8,7 @@ written before the next one is read, so that memory follows the largest matrix.
 import hashlib
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,8 +61,7 @@ def content_digest(entry: TensorEntry) -> "hashlib._Hash":
 
 def read_weight(checkpoint: Checkpoint, name: str) -> tuple["torch.Tensor", str]:
     """A weight as float32 [out, in], and the hexadecimal content_digest of what was read."""
-    entry = checkpoint.find(name)
-    digest = content_digest(entry)
+    digest = content_digest(checkpoint.entry(name))
     values = checkpoint.read(name, digest=digest)
     return values, digest.hexdigest()
 
@@ -137,7 +136,7 @@ def _fingerprint(pair: Pair, contents: Sequence[str], device: str) -> str:
 def _payload_hash(tensors: dict[str, "torch.Tensor"]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(tensors[name].contiguous().numpy())
+        digest.update(tensors[name].contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -247,7 +246,7 @@ def factor_pair(
     work = output / UNFINISHED
     _gather(output / BASIS, work)
     undone = [pair for pair in factored if not (work / f"{pair.name}.safetensors").exists()]
-    check_space(output, sum(2 * min(pair.base.shape) ** 2 for pair in undone))
+    check_space(output, sum(2 * min(base.entry(pair.name).shape) ** 2 for pair in undone))
     with threadpool_limits(threads):
         results = factor_matrices(work, base, derivative, factored, device)
     _forget_others(work, {f"{pair.name}.safetensors" for pair in factored})
@@ -267,7 +266,7 @@ def factor_pair(
             "versions": versions(),
             "matrices": {
                 pair.name: {
-                    "shape": list(pair.base.shape),
+                    "shape": list(base.entry(pair.name).shape),
                     "file": f"{BASIS}/{pair.name}.safetensors",
                     "size": results[pair.name].file_size,
                     "sha256": results[pair.name].file_hash,
@@ -305,7 +304,7 @@ def _write_ledger(
     base: Checkpoint,
     derivative: Checkpoint,
     pairs: Sequence[Pair],
-    changes: dict[str, float],
+    changes: Mapping[str, float | None],
 ) -> None:
     import pandas
 

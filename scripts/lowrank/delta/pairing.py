@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from lowrank.errors import InputError
 from lowrank.models.architecture import Part, layer_and_module, matrix_name, split_matrix_name
@@ -79,14 +80,11 @@ def pair_tensors(base: Checkpoint, derivative: Checkpoint, leave_out: Sequence[s
 
 def _check(pair: Pair, base: Checkpoint, derivative: Checkpoint) -> None:
     remedy = "compare models of one architecture, or leave the tensor out (leave_out)"
-    for entry, there, here in (
-        (pair.base, derivative, base),
-        (pair.derivative, base, derivative),
-    ):
-        if entry is None:
-            raise InputError(
-                f"tensor {pair.name} is in {there.folder} but not in {here.folder}; {remedy}"
-            )
+    if pair.base is None or pair.derivative is None:
+        there, here = (derivative, base) if pair.base is None else (base, derivative)
+        raise InputError(
+            f"tensor {pair.name} is in {there.folder} but not in {here.folder}; {remedy}"
+        )
     if pair.role == "unknown":
         raise InputError(
             f"tensor {pair.name} of shape {list(pair.base.shape)} is in a decoder layer of "
@@ -144,7 +142,7 @@ def ledger_rows(
     pairs: Sequence[Pair],
     fates: Mapping[str, str],
     changes: Mapping[str, float | None],
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """One row a tensor or matrix of a stack: what it is, its fate, its shares; both sides' form.
 
     fates: what becomes of a role ("projection" -> "factored"); changes: ||D||_F^2 by name, as
@@ -155,7 +153,7 @@ def ledger_rows(
     change = math.fsum(value for value in changes.values() if value)
     rows = []
     for pair in pairs:
-        row: dict[str, object] = {
+        row: dict[str, Any] = {
             "tensor": pair.name,
             "role": pair.role,
             "what": pair.part.what,

@@ -122,7 +122,8 @@ def rounding_edge(V: "torch.Tensor", dtype: str) -> float:
     eps = max(torch.finfo(stored).eps, torch.finfo(torch.float32).eps)  # float64 is read as float32
     row = float(torch.linalg.vector_norm(V, dim=1).max())
     # In pieces that stay in the processor's cache: several times as fast.
-    column = math.sqrt(float(sum(piece.square().sum(0) for piece in V.split(128)).max()))
+    squares = (piece.square().sum(0) for piece in torch.split(V, 128))
+    column = math.sqrt(float(sum(squares, V.new_zeros(V.shape[1])).max()))
     return eps / math.sqrt(12) * (row + column)
 
 
@@ -192,7 +193,7 @@ def entry_shares(base: "torch.Tensor", derivative: "torch.Tensor") -> dict[str, 
 
     counts = dict.fromkeys(("unchanged", "tiny", "unchanged_bfloat16", "tiny_bfloat16"), 0)
     # In pieces that stay in the processor's cache.
-    pieces = (matrix.reshape(-1).split(1 << 18) for matrix in (base, derivative))
+    pieces = (torch.split(matrix.reshape(-1), 1 << 18) for matrix in (base, derivative))
     for W, V in zip(*pieces, strict=True):
         cast = V.bfloat16().float() - W.bfloat16().float()
         for suffix, D in (("", V - W), ("_bfloat16", cast)):

@@ -94,18 +94,19 @@ def measure(
     """
     W, V = (weight.to(device) for weight in checked_weights(folder, base, derivative, name))
     extra = spectra.entry_shares(W, V) if details else {}
-    rounding = spectra.rounding_edge(V, derivative.find(name).dtype)
+    rounding = spectra.rounding_edge(V, derivative.entry(name).dtype)
     D = V.sub_(W)
     frobenius, largest = float(W.norm()), spectra.largest_singular(W)
     shuffled = None
     if details:
         extra |= leading_overlap(W, D, kept)
         shuffled = shuffled_singular(D).numpy()
-    summary = spectra.summarise(kept["sigma"].numpy(), tuple(D.shape), rounding)
-    summary |= {
-        "relative_frobenius": summary["frobenius"] / frobenius if frobenius else None,
+    found = spectra.summarise(kept["sigma"].numpy(), (D.shape[0], D.shape[1]), rounding)
+    summary: dict[str, float | None] = {
+        **found,
+        "relative_frobenius": found["frobenius"] / frobenius if frobenius else None,
         "sigma_1_base": largest,
-        "sigma_1_ratio": summary["sigma_1"] / largest if largest else None,
+        "sigma_1_ratio": found["sigma_1"] / largest if largest else None,
         **extra,
     }
     return summary, shuffled

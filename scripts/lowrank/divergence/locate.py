@@ -216,7 +216,8 @@ def parameter_of(model: Any, config: dict[str, Any], name: str) -> "Tensor":
         for candidate in (path, f"{path}.weight"):
             for get in (model.get_parameter, model.get_buffer):
                 try:
-                    return get(candidate).data
+                    found: Tensor = get(candidate).data
+                    return found
                 except AttributeError:
                     continue
     raise InputError(

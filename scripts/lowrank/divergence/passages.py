@@ -45,7 +45,8 @@ class Passage:
     @property
     def input(self) -> NDArray[np.int64]:
         """What a model is shown: its last len(ids) outputs are the distributions of ids."""
-        return np.concatenate([self.prompt, self.ids[:-1]]).astype(np.int64)
+        shown: NDArray[np.int64] = np.concatenate([self.prompt, self.ids[:-1]]).astype(np.int64)
+        return shown
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def choose(
             f"{samples[0].parent}: lacks {len(lacking)} of the {count} samples of every problem"
             f" that are to be read: {listed(lacking, 5)}; give every part, or read fewer"
         )
-    made, left_out = [], Counter()
+    made: list[Passage] = []
+    left_out: Counter[str] = Counter()
     for problem, prompt in asked.items():
         for number in range(count):
             row, where = rows[problem, number], f"{samples[0].parent}: {problem}#{number}"

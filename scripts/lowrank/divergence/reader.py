@@ -59,7 +59,7 @@ def load_served(
         for name, pair in factors.items():
             A, B = (read_tensor(entry).to(getattr(torch, dtype)).float() for entry in pair)
             change = scale * (B @ A)
-            weight = module_of(model, checkpoint.config, name).weight
+            weight: Any = module_of(model, checkpoint.config, name).weight
             weight += change.T if input_first(checkpoint.config) else change
     model = model.to(device)
     check_cut(model)
@@ -97,7 +97,8 @@ def module_of(model: "PreTrainedModel", config: dict[str, Any], name: str) -> "M
     """The module in memory whose weight has a name in the checkpoint."""
     for path in paths_in_memory(config, name):
         try:
-            return model.get_submodule(path)
+            found: Module = model.get_submodule(path)
+            return found
         except AttributeError:
             continue
     raise InputError(
@@ -107,8 +108,9 @@ def module_of(model: "PreTrainedModel", config: dict[str, Any], name: str) -> "M
 
 def decoder_of(model: "PreTrainedModel") -> "Module":
     """All of a model but its head."""
-    found = model.get_decoder()
-    return model.model if found is model else found  # Llama 4 does not say
+    found: Any = model.get_decoder()
+    inner: Module = model.model if found is model else found  # Llama 4 does not say
+    return inner
 
 
 def check_cut(model: "PreTrainedModel") -> None:
@@ -131,7 +133,8 @@ def hidden_states(model: "PreTrainedModel", input_ids: "Tensor") -> "Tensor":
     import torch
 
     with torch.inference_mode():
-        return decoder_of(model)(input_ids=input_ids[None], use_cache=False)[0][0]
+        states: Tensor = decoder_of(model)(input_ids=input_ids[None], use_cache=False)[0][0]
+        return states
 
 
 def logits(model: "PreTrainedModel", hidden: "Tensor") -> "Tensor":
@@ -152,7 +155,8 @@ def logits(model: "PreTrainedModel", hidden: "Tensor") -> "Tensor":
 
     ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
     with torch.inference_mode(), mock.patch.object(decoder_of(model), "forward", forward):
-        return model(input_ids=ids, use_cache=False).logits[0].float()
+        found: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
+        return found
 
 
 def head_weights(model: "PreTrainedModel") -> dict[str, "Tensor"]:

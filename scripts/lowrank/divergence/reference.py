@@ -36,6 +36,7 @@ from lowrank.sampling import prompts
 from lowrank.sampling.store import digest, served, served_digest
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from torch import Tensor
 
 FORMAT = "lowrank-divergence-1"
@@ -209,7 +210,7 @@ def kept(path: Path) -> "dict[str, Tensor]":
     return {name: read_tensor(entry) for name, entry in read_header(path)[0].items()}
 
 
-def passages_table(reference: Reference) -> "pandas.DataFrame":  # noqa: F821
+def passages_table(reference: Reference) -> "DataFrame":
     """A row a passage, in the columns COLUMNS."""
     import pandas
 

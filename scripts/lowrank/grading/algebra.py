@@ -69,7 +69,7 @@ def parse(answer: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _targets() -> list:
+def _targets() -> list[Any]:
     """LaTeX alone, and units left in place: taking any number out of a text that it cannot parse
     is how math-verify reads 7 in `3, 5, , 7`; taking off units how it reads 4 in 4t."""
     from latex2sympy2_extended import NormalizationConfig
@@ -195,8 +195,9 @@ def _relation(whole: sympy.core.relational.Relational) -> Form:
         )
         difference = whole.gts - whole.lts
     exact = _named_functions(_exact(difference))
-    values = [_value(exact, place) for place in range(PLACES)]
-    if None in values:
+    found = [_value(exact, place) for place in range(PLACES)]
+    values = [value for value in found if value is not None]
+    if len(values) < PLACES:
         return OTHER
     with mpmath.workdps(DIGITS + 20):
         scale = values[0] if kind in ("Equality", "Unequality") else abs(values[0])
@@ -210,7 +211,7 @@ def _relations(parts: Any) -> bool:
     return all(isinstance(part, kinds) and not isinstance(part, sympy.Eq) for part in parts)
 
 
-def _several(parts: list, union: bool) -> Form:
+def _several(parts: list[Any], union: bool) -> Form:
     """Several relations: a chain of equations is its first and last side, inequalities in one
     variable the set of their common solutions (of all their solutions if they have none)."""
     if all(isinstance(part, sympy.Eq) for part in parts):
@@ -219,7 +220,7 @@ def _several(parts: list, union: bool) -> Form:
     return ("all", *ordered([_form(part) for part in parts])) if solved is None else solved
 
 
-def _solutions(parts: list, union: bool) -> Form | None:
+def _solutions(parts: list[Any], union: bool) -> Form | None:
     """("solutions", variable, set) of inequalities in one variable; None of others."""
     names = {str(symbol) for part in parts for symbol in part.free_symbols}
     if len(names) != 1:
@@ -249,7 +250,7 @@ def _named_functions(expression: sympy.Expr) -> sympy.Expr:
     return expression.xreplace({part: sympy.Symbol(str(part)) for part in applied})
 
 
-def _symbols(expression: sympy.Expr) -> list:
+def _symbols(expression: sympy.Expr) -> list[Any]:
     return [symbol for symbol in expression.free_symbols if str(symbol) != "i"]
 
 

@@ -52,7 +52,7 @@ def last_complete(text: str) -> str | None:
     return _last_of_all(text)
 
 
-def _content(text: str, opening: re.Match) -> str | None:
+def _content(text: str, opening: re.Match[str]) -> str | None:
     """What stands between an opening and its end; None if it never ends."""
     first = opening.end()
     if opening.group() == "<answer>":
@@ -139,7 +139,7 @@ def overlooked(text: str | None, gold: str) -> bool:
 
 
 @lru_cache(maxsize=10_000)
-def _gold_pattern(gold: str) -> tuple[str, re.Pattern]:
+def _gold_pattern(gold: str) -> tuple[str, re.Pattern[str]]:
     """What a text must hold to hold the gold at all (quick to see), and the expression for it."""
     whole = integer(gold, equation=True)
     if whole is None:

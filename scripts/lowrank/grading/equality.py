@@ -62,7 +62,7 @@ def judge_any(
     """Answers of any kind; InputError for golds that cannot be read, before anything is judged."""
     known = read_golds(golds, judges)
     written: dict[str, dict[str, list[str]]] = {name: {} for name in golds}
-    for name, text in sorted({pair for pair in pairs if pair[1] is not None}):
+    for name, text in sorted({(name, text) for name, text in pairs if text is not None}):
         written[name].setdefault(plain(text), []).append(text)
     readings = {
         (name, text): read(text, known[name]) for name, texts in written.items() for text in texts
@@ -192,7 +192,8 @@ def voting_classes(forms: Mapping[str, Form], first: Mapping[str, str]) -> dict[
     names: dict[str, str] = {}
     for classes in _merged(groups, forms):
         members = [text for form in classes for text in groups[form]]
-        integers = sorted({integer(text) for text in members} - {None}, key=lambda n: (len(n), n))
+        whole = {number for text in members if (number := integer(text)) is not None}
+        integers = sorted(whole, key=lambda n: (len(n), n))
         shortest = min(members, key=lambda text: (len(text), text))
         names.update(dict.fromkeys(members, integers[0] if integers else shown(shortest)))
     return names

@@ -13,7 +13,7 @@ import ast
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,12 +240,13 @@ def _unzipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         return archive.read(entry)
     import pyarrow
 
-    with Path(archive.filename).open("rb") as raw:
+    with Path(str(archive.filename)).open("rb") as raw:
         raw.seek(entry.header_offset + 26)  # two lengths, then the name and what is added to it
         added = int.from_bytes(raw.read(2), "little") + int.from_bytes(raw.read(2), "little")
         raw.seek(added, 1)
         packed = pyarrow.py_buffer(raw.read(entry.compress_size))
-    return pyarrow.input_stream(packed, compression="zstd").read()
+    content: bytes = pyarrow.input_stream(packed, compression="zstd").read()
+    return content
 
 
 def _completion(sample: Mapping[str, Any]) -> str:
@@ -256,7 +257,7 @@ def _completion(sample: Mapping[str, Any]) -> str:
         parts = [content] if isinstance(content, str) else [p.get("text", "") for p in content]
         text = "".join(parts)
     key = text.removeprefix("attachment://")  # long texts are kept beside the sample
-    return sample.get("attachments", {}).get(key, text)
+    return str(sample.get("attachments", {}).get(key, text))
 
 
 def _value(value: Any) -> float | None:
@@ -279,7 +280,7 @@ def final_answer(text: str | None) -> str | None:
     return box or (line if line and "\n" not in line else None)
 
 
-def _metric(path: Path, scores: list[Mapping[str, Any]], asked: str | None) -> str:
+def _metric(path: Path, scores: Sequence[Mapping[str, Any]], asked: str | None) -> str:
     """Which metric to read: the one asked for, else the one that is a verdict (if all agree)."""
     if not scores:
         raise ValueError("it has no rows")
@@ -292,7 +293,8 @@ def _metric(path: Path, scores: list[Mapping[str, Any]], asked: str | None) -> s
     agree = all(len({row[name] for name in found}) == 1 for row in scores)
     if not agree and len(names) != 1:
         raise InputError(f"{path}: holds the metrics {listed(names)}; name one with --metric")
-    return (found or names)[0]
+    first: str = (found or names)[0]
+    return first
 
 
 def _gold(gold: Any) -> str:

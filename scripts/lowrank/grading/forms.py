@@ -40,7 +40,7 @@ def ordered(forms: Iterable[Form]) -> list[Form]:
     return sorted(forms, key=_rank)
 
 
-def _rank(form: Form) -> tuple:
+def _rank(form: Form) -> tuple[str, list[float], bytes]:
     sizes = [_size(number.value) for number in numbers(form)]
     return kind(form), sizes, hashlib.sha256(pickle.dumps(form)).digest()
 
@@ -64,7 +64,7 @@ def alike(first: Form, second: Form) -> bool:
         return first == second or ((first.rounded or second.rounded) and _close(first, second))
     if isinstance(first, tuple) and isinstance(second, tuple):
         return len(first) == len(second) and all(map(alike, first, second))
-    return first == second
+    return bool(first == second)
 
 
 def _close(first: Number, second: Number) -> bool:
@@ -73,4 +73,4 @@ def _close(first: Number, second: Number) -> bool:
     if size * 10 < 1:
         log = math.log10(size.numerator) - math.log10(size.denominator)
         places = 5 - math.floor(log)
-    return abs(first.value - second.value) * 10**places * 2 <= 1
+    return bool(abs(first.value - second.value) * 10**places * 2 <= 1)

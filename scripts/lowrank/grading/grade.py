@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lowrank.errors import InputError
 from lowrank.files import cell_text, read_table, write_table
@@ -92,18 +92,24 @@ def grade(
 
 
 def grade_files(
-    samples: Sequence[str], problems: str, output: str, **options: str | float | None
+    samples: Sequence[str],
+    problems: str,
+    output: str,
+    reasoning_end: str | None = None,
+    **options: Any,
 ) -> None:
     """`grade` from files (shards of one pool) to a file; says on stderr what was found."""
     import pandas
 
     pool = pandas.concat([read_table(path) for path in samples], ignore_index=True)
-    grades = grade(pool, read_table(problems), **options)
+    grades = grade(pool, read_table(problems), reasoning_end=reasoning_end, **options)
     write_table(output, grades)
     print(summary(grades), file=sys.stderr)
-    end = options.get("reasoning_end")
-    if end and (open_ended := sum(end not in (text or "") for text in _texts(pool))):
-        print(f"no `{end}` in {open_ended} of {len(pool)} completions: no answer", file=sys.stderr)
+    if reasoning_end:
+        open_ended = sum(reasoning_end not in (text or "") for text in _texts(pool))
+        if open_ended:
+            said = f"no `{reasoning_end}` in {open_ended} of {len(pool)} completions: no answer"
+            print(said, file=sys.stderr)
 
 
 def summary(grades: "DataFrame") -> str:
@@ -187,7 +193,7 @@ def _spared(columns: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _storable(values: list) -> list:
+def _storable(values: list[Any]) -> list[Any]:
     """A column as a file can hold it: text without lone surrogates; what Parquet has no type for
     (lists of different things, text among numbers) as JSON."""
     import pyarrow

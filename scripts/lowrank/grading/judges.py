@@ -11,12 +11,12 @@ The workers are forked from a server that has imported math-verify once.
 import multiprocessing
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lowrank.grading.forms import UnreadableError
+from lowrank.grading.forms import Form, UnreadableError
 from lowrank.progress import Progress
 
 Question = tuple[str, ...]
@@ -65,7 +65,7 @@ class Judges:
 
     def ask(self, questions: Sequence[Question]) -> list[Verdict]:
         """Answer every question, in order."""
-        verdicts: list[Verdict | None] = [None] * len(questions)
+        verdicts: dict[int, Verdict] = {}
         waiting = list(range(len(questions)))[::-1]
         workers = min(self.workers, 1 + len(questions) // 4)  # each takes a second to start
         progress = Progress(len(questions), "answers read") if len(questions) >= MANY else None
@@ -89,7 +89,7 @@ class Judges:
                         self._idle.append(worker)
                     else:
                         _stop(worker)
-        return verdicts
+        return [verdicts[job] for job in range(len(questions))]
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("forkserver")
@@ -107,7 +107,8 @@ class Judges:
         late = Verdict(None, f"over {self.time_limit:g} s")
         if worker.connection.poll():
             try:
-                return worker.connection.recv()
+                verdict: Verdict = worker.connection.recv()
+                return verdict
             except (EOFError, ConnectionResetError):
                 worker.process.join()
                 status = worker.process.exitcode
@@ -139,7 +140,7 @@ def _serve(connection: Connection, time_limit: float, memory_limit: int) -> None
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # its default action is to end the process
     from lowrank.grading import algebra
 
-    kinds = {"form": algebra.form, "same": algebra.same}
+    kinds: dict[str, Callable[..., Form]] = {"form": algebra.form, "same": algebra.same}
     algebra.form("x+1")  # what is built on first use is no part of an answer's time
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))

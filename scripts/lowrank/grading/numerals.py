@@ -155,8 +155,10 @@ _SCALE = re.compile(
     r"(?:\\text\s?\{\s?)?\b(hundred|thousand|million|billion|trillion)\b([^{}]{0,40}\}|)$"
 )
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_BASES = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-_BASES = {word: base for base, word in enumerate(_BASES.split(), 2)} | {"sixteen": 16}
+_WORDS = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+)
+_BASES = {word: base for base, word in enumerate(_WORDS.split(), 2)}
 _BASE = re.compile(
     r"\s*(?P<digits>[0-9A-Za-z]+(?: [0-9A-Za-z]+)*?)\s*(?:_\s*(?:base\s)?|\s(?:in )?base\s)\s*"
     rf"(?P<base>\d{{1,2}}|{'|'.join(sorted(_BASES, key=len, reverse=True))})\s*"
@@ -250,7 +252,7 @@ def _number(text: str) -> Number | None:
         if abs(power) > LARGEST_EXPONENT:
             return None
         return Number(small.value * Fraction(10) ** power, small.rounded)
-    if value is None:
+    if found is None or value is None:
         return None
     return Number(-value if found["sign"] == "-" else value, rounded)
 

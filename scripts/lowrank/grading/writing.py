@@ -140,14 +140,14 @@ def tidy(answer: str) -> str:
             return text
 
 
-def _thin(found: re.Match) -> str:
+def _thin(found: re.Match[str]) -> str:
     if found[0].startswith(","):
         return ","
     # A command before it must not run into a letter after it.
     return " " if found.string[found.end() : found.end() + 1].isalpha() else ""
 
 
-def _command(found: re.Match) -> str:
+def _command(found: re.Match[str]) -> str:
     new = _COMMANDS.get(found[1], found[0])
     if new == r"\text" and not found.string[found.end() :].lstrip().startswith("{"):
         return " "
@@ -169,7 +169,7 @@ def _with_arguments(text: str) -> str:
                 continue
             brace = re.compile(r"\s*\{").match(text, position)
             end = _closing(text, brace.end() - 1) if brace else None
-            if end is None:
+            if brace is None or end is None:
                 break
             inside = _with_arguments(text[brace.end() : end])
             out.append(f"{{{inside.strip()}}}")

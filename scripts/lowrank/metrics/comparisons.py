@@ -136,7 +136,9 @@ def compare(
 
     distinct = list(dict.fromkeys(references))
     if len(distinct) == 2:
-        table = pandas.concat([table, answered(table, estimated, *distinct, strata)], axis=1)
+        base, derivative = distinct
+        answers = answered(table, estimated, base, derivative, strata)
+        table = pandas.concat([table, answers], axis=1)
     return table.reindex(columns=list(COLUMNS))
 
 
@@ -337,7 +339,7 @@ def answered(
         for row in rows
         if (row["model"], row["reference"]) == (derivative, base)
     }
-    made = []
+    made: list[dict[str, Any]] = []
     for row in rows:
         if row["reference"] != derivative:
             made.append({"answer": None})

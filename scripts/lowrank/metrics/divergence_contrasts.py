@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def sign_flip(differences: Floats, draws: np.random.Generator) -> float:
     return (count + 1) / (DRAWS + 1)
 
 
-def verdict(row: Mapping) -> str:
+def verdict(row: Mapping[str, Any]) -> str:
     """A contrast in words."""
     model, reference = row["model"], row["reference"]
     if row["p_holm"] > ALPHA:

@@ -122,7 +122,8 @@ def _means(codes: NDArray[np.int64], values: Floats, problems: int) -> Floats:
     """[problems] mean of the values of each; NaN for one without any."""
     sums = np.bincount(codes, values, minlength=problems)
     counts = np.bincount(codes, minlength=problems)
-    return np.divide(sums, counts, out=np.full(problems, np.nan), where=counts > 0)
+    means: Floats = np.divide(sums, counts, out=np.full(problems, np.nan), where=counts > 0)
+    return means
 
 
 def recovered(kl: Floats, base: Floats) -> float:
@@ -158,7 +159,14 @@ def figures(
     rows = []
     for name, one in found.items():
 
-        def add(metric, value, ends=NOTHING, at=np.nan, n=problems, tokens=one.count):
+        def add(
+            metric: str,
+            value: float,
+            ends: tuple[float, float] = NOTHING,
+            at: float = np.nan,
+            n: int = problems,
+            tokens: int = one.count,
+        ) -> None:
             rows.append((name, benchmark, metric, at, value, *ends, n, tokens))  # noqa: B023
 
         add("kl", one.kl.mean(), problems_interval(one.kl, weights))

@@ -213,10 +213,10 @@ def model_metrics(
     return table.reindex(columns=list(COLUMNS))
 
 
-def protocol(whole: Sequence[Pool], k: int, repeats: int, names: tuple[int | str, ...]) -> Floats:
+def protocol(whole: Sequence[Pool], k: int, repeats: int, names: tuple[int, str, str]) -> Floats:
     """[repeats] the post's Maj@k: in each repeat k samples of every problem are drawn without
     replacement and vote; the mean over problems. names: seed and names to draw by."""
-    return np.mean(
+    drawn: Floats = np.mean(
         [
             drawn_majority(
                 pool.classes,
@@ -229,3 +229,4 @@ def protocol(whole: Sequence[Pool], k: int, repeats: int, names: tuple[int | str
         ],
         axis=0,
     )
+    return drawn

@@ -12,8 +12,9 @@ The spread over repeated draws from one pool (the post's error bars) is neither.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,15 +142,16 @@ def traces_interval(
     return (max(low, 0.0), min(high, 1.0)) if share else (low, high)
 
 
-def mean_variance(values: NDArray) -> Floats:
+def mean_variance(values: NDArray[Any]) -> Floats:
     """[...] variance of the mean of [..., N] traces; NaN for a single trace."""
     size = values.shape[-1]
     if size < 2:
         return np.full(values.shape[:-1], np.nan)
-    return values.astype(float).var(axis=-1, ddof=1) / size
+    variance: Floats = values.astype(float).var(axis=-1, ddof=1) / size
+    return variance
 
 
-def count_variance(right: NDArray, size: int, table: Floats) -> Floats:
+def count_variance(right: NDArray[np.int64], size: int, table: Floats) -> Floats:
     """[problems] variance of table[c], c the right ones of `size` traces, under resampling.
 
     What resampling the traces with replacement converges to: c is binomial with the pool's own
@@ -168,7 +170,7 @@ def count_variance(right: NDArray, size: int, table: Floats) -> Floats:
 
 def majority_variance(
     votes: Sequence[int],
-    right: Sequence[bool],
+    right: Iterable[bool],
     silent: int,
     ks: Sequence[int],
     generator: np.random.Generator,
@@ -207,7 +209,7 @@ def majority_variance(
 
 def _resampled_variance(
     votes: Sequence[int],
-    right: Sequence[bool],
+    right: Iterable[bool],
     silent: int,
     k: int,
     generator: np.random.Generator,
@@ -236,4 +238,5 @@ def _won(votes: NDArray[np.int64], right: NDArray[np.bool_]) -> Floats:
     votes = votes[:, :-1]
     top = votes.max(axis=1, keepdims=True)
     winners = (votes == top) & (top > 0)
-    return (winners & right).sum(axis=1) / np.maximum(winners.sum(axis=1), 1)
+    share: Floats = (winners & right).sum(axis=1) / np.maximum(winners.sum(axis=1), 1)
+    return share

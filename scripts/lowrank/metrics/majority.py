@@ -6,8 +6,9 @@ the pool, computed without enumerating or drawing any.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowrank.errors import InputError
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 CACHED = 2**15  # numbers that a processor's cache holds a few times over
 
 
@@ -33,7 +35,7 @@ def expected_majority(
 
 
 def majority_curve(
-    votes: Sequence[int], right: Sequence[bool], ks: Sequence[int], silent: int = 0
+    votes: Sequence[int], right: Iterable[bool], ks: Sequence[int], silent: int = 0
 ) -> Floats:
     """`expected_majority` for several k at once, [len(ks)] float64.
 
@@ -93,7 +95,7 @@ def _wins(winner: int, others: Sequence[int], silent: int, p: float, most: int) 
     wins += np.convolve(beyond, binomial(silent + sum(others), p))[: most + 1]
     top = min(winner, most, rival)
     if top:  # level 1: t classes tied are t draws, and the integral of y^t is 1 / (t + 1)
-        tied = np.ones(1)
+        tied: NDArray[np.floating[Any]] = np.ones(1)
         for votes in others:
             tied = np.convolve(tied, binomial(votes, p)[:2])
         tied /= np.arange(1, len(tied) + 1)
@@ -186,12 +188,13 @@ def pass_at_k(right: ArrayLike, total: ArrayLike, ks: Sequence[int]) -> Floats:
     return 1 - np.stack([_none_of(total - right, total, k) for k in ks])
 
 
-def _none_of(allowed: NDArray, total: NDArray, k: int) -> Floats:
+def _none_of(allowed: Integers, total: Integers, k: int) -> Floats:
     """C(allowed, k) / C(total, k), a product of k ratios, none above 1."""
     if k > total.min():
         raise InputError(f"pass@{k} needs {k} samples of every problem; there are {total.min()}")
     drawn = np.arange(k).reshape(-1, *[1] * allowed.ndim)
-    return np.prod(np.maximum(allowed - drawn, 0) / (total - drawn), axis=0)
+    share: Floats = np.prod(np.maximum(allowed - drawn, 0) / (total - drawn), axis=0)
+    return share
 
 
 def g_pass_at_k(right: int, total: int, k: int) -> Floats:
@@ -232,4 +235,5 @@ def drawn_majority(
         return np.zeros(repeats)
     top = counts.max(axis=1, keepdims=True)
     tied = (counts == top) & (top > 0)
-    return (tied & right).sum(axis=1) / np.maximum(tied.sum(axis=1), 1)
+    share: Floats = (tied & right).sum(axis=1) / np.maximum(tied.sum(axis=1), 1)
+    return share

@@ -205,7 +205,7 @@ def least_margin(problems: int, level: float = ALPHA) -> float:
     Had one problem in 1 / m all lost, none of n would be such a one with probability (1 - m)^n;
     where that is more than `level`, no difference seen proves nothing about a margin of m.
     """
-    return 1 - level ** (1 / problems)
+    return 1 - float(level ** (1 / problems))
 
 
 def least_problems(margin: float, level: float = ALPHA) -> int:
@@ -235,7 +235,8 @@ def holm_levels(p: NDArray[np.float64], alpha: float = ALPHA) -> Floats:
     levels = alpha / np.arange(len(p), 0, -1)
     failed = np.flatnonzero(ordered > levels)
     stop = failed[0] if len(failed) else len(p) - 1
-    return levels[np.minimum(np.searchsorted(ordered, p, side="right") - 1, stop)]
+    own: Floats = levels[np.minimum(np.searchsorted(ordered, p, side="right") - 1, stop)]
+    return own
 
 
 # --- Student's t ------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ def _moments(differences: Floats, strata: Strata = None) -> tuple[float, float, 
 def _centred(differences: Floats, strata: Strata) -> Floats:
     """The differences less the mean of their benchmark."""
     if strata is None:
-        return differences - differences.mean()
+        return differences - float(differences.mean())
     means = np.bincount(strata, differences) / np.bincount(strata)
     return differences - means[strata]
 

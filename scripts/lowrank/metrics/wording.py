@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from statistics import NormalDist
+from typing import Any
 
 from lowrank.metrics.paired import ALPHA, detectable_difference, student_quantile, student_tail
 
@@ -33,7 +34,7 @@ def points(share: float, sign: bool = False) -> str:
     return format(value, shape).replace("-", MINUS)
 
 
-def verdict(row: Mapping) -> str:
+def verdict(row: Mapping[str, Any]) -> str:
     """A row of the comparisons in words: better or worse, equivalent, and in what measure."""
     name, measure = row["reference"], measure_name(row["metric"], row["k"])
     margin = f"{100 * row['margin']:g} points"
@@ -61,7 +62,7 @@ def headline(
     worth = abs(difference) * problems
     words = f"{points(difference, sign=True)} points on {problems} problems are {worth:.1f}"
     words += " problems' worth"
-    found = {"difference": difference, "problems_worth": worth}
+    found: dict[str, float | str] = {"difference": difference, "problems_worth": worth}
     if not (paired_sd > 0 and problems > 1 and difference):
         nothing = dict.fromkeys(("p", "power", "needed"), float("nan"))
         words += "; how far such differences spread between problems is not known here"

@@ -9,10 +9,11 @@ listed in ON_PURPOSE. What is not listed is "unknown", and programs that must de
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lowrank.errors import InputError
 
+Config = TypeVar("Config", bound=Mapping[str, Any])  # config.json, or a part of it
 Shapes = Mapping[str, tuple[int, ...]]  # by the tensor's name
 HEAD = "lm_head.weight"  # name of a head that is tied to the embedding
 # Names of the token embedding and of the output head, before ".weight".
@@ -82,9 +83,9 @@ def plain_name(name: str) -> str:
     return plain if plain == name else plain_name(plain)
 
 
-def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def text_config(config: Config) -> Config:
     """The part of config.json about the language model: all of it if there are no others."""
-    parts = [config[key] for key in TEXT_CONFIGS if isinstance(config.get(key), dict)]
+    parts: list[Config] = [config[key] for key in TEXT_CONFIGS if isinstance(config.get(key), dict)]
     return parts[0] if parts else config
 
 
@@ -195,9 +196,9 @@ def read_anatomy(
     text = text_config(config)
     counts = {text[key] for key in EXPERT_COUNTS if isinstance(text.get(key), int)} - {0, 1}
     mixtures = {
-        place + _before_experts(path, shapes[name], counts)
+        place + owner
         for name, (place, path) in inner.items()
-        if _before_experts(path, shapes[name], counts) is not None
+        if (owner := _before_experts(path, shapes[name], counts)) is not None
     }
     parts = {
         name: _part_of_layer(*inner[name], shapes[name], mixtures, counts)

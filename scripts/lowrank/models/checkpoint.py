@@ -71,6 +71,13 @@ class Checkpoint:
         entry = self.tensors.get(tensor)
         return entry if entry is None or index is None else stacked_entry(entry, index)
 
+    def entry(self, name: str) -> TensorEntry:
+        """`find` of a tensor that must be there; InputError where it is not."""
+        found = self.find(name)
+        if found is None:
+            raise InputError(f"{self.folder}: has no tensor {name}")
+        return found
+
     def read(
         self,
         name: str,
@@ -85,12 +92,10 @@ class Checkpoint:
         """
         import torch
 
-        entry = self.find(name)
-        if entry is None:
-            raise InputError(f"{self.folder}: has no tensor {name}")
+        entry = self.entry(name)
         values = read_tensor(entry, first, stop)
         if digest is not None:
-            digest.update(values.reshape(-1).view(torch.uint8).numpy())
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
         values = values.to(torch.float32)
         # A finite sum has finite parts; the slow count is for a sum that is not.
         bad = 0

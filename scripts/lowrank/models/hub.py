@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +191,8 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
     for count, name in enumerate(names, 1):
         gigabytes = listed[name].size / 1e9
         print(f"{count}/{len(names)} {name}, {gigabytes:.3g} GB", file=sys.stderr, flush=True)
-        if listed[name].sha256:
-            note_written(output, name, listed[name].sha256, done=False)
+        if announced := listed[name].sha256:
+            note_written(output, name, announced, done=False)
         path = download(repo, revision, listed[name], output, what)
         known[name] = listed[name].known(path) or sha256(path)
         note_written(output, name, known[name])
@@ -252,7 +253,7 @@ def list_files(repo: str, revision: str, kind: str, what: str) -> list[RemoteFil
             file.lfs.sha256 if file.lfs else None,
             None if file.lfs else file.blob_id,
         )
-        for file in info.siblings
+        for file in getattr(info, "siblings", None) or ()
         if kind == "dataset" or "/" not in file.rfilename
     ]
 
@@ -265,7 +266,9 @@ def download(
     for attempt in range(2):
         with plain_errors(what):
             from huggingface_hub import hf_hub_download
-            from huggingface_hub.utils import disable_progress_bars
+
+            # Documented to be there, without being in an __all__.
+            from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
             if not sys.stderr.isatty():
                 disable_progress_bars()  # progress bars fill a log
@@ -346,7 +349,7 @@ def _take(
     for name in there:
         note_written(output, name, known[name])
     for name, path in new.items():
-        with whole_file(output / name, lambda name=name: known[name]) as temporary:
+        with whole_file(output / name, partial(known.__getitem__, name)) as temporary:
             place(path, temporary, ways[name])
             if ways[name] == "copy" and sha256(temporary) != known[name]:
                 raise InputError(f"{path}: changed while it was copied; try again when it is done")

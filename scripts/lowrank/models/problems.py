@@ -1,6 +1,7 @@
 """Problem sets in one form: problem_id, problem, answer, all text."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def uniform(
     return table
 
 
-def _texts(cells: "pandas.Series", ids: list[str | None], where: str) -> list[str | None]:
+def _texts(cells: "pandas.Series", ids: Sequence[str | None], where: str) -> list[str | None]:
     found = []
     for cell, name in zip(cells.tolist(), ids, strict=True):
         try:
@@ -90,18 +91,22 @@ def write_benchmark(
     revision: str | None = None,
     file: str | None = None,
     problems: int | None = None,
-    **columns: str | None,
+    problem_column: str = "problem",
+    answer_column: str = "answer",
+    id_column: str | None = None,
 ) -> None:
     """Write a problem set's uniform table from a local file, or from a dataset at a commit."""
-    named = [column for column in columns.values() if column]
+    columns = (problem_column, answer_column, id_column)
+    named = [column for column in columns if column]
     if path is not None:
         check_output(output, [locate(path)])
         source, where = read_table(locate(path), named), str(path)
-        write_table(output, uniform(source, where, **columns, problems=problems))
-        return
-    from lowrank.models.hub import fetch_file
+    elif repo and revision and file:
+        from lowrank.models.hub import fetch_file
 
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = fetch_file(repo, revision, file, Path(folder))
-        source, where = read_table(fetched, named), f"{repo}: {file}"
-        write_table(output, uniform(source, where, **columns, problems=problems))
+        with tempfile.TemporaryDirectory() as folder:
+            source = read_table(fetch_file(repo, revision, file, Path(folder)), named)
+        where = f"{repo}: {file}"
+    else:
+        raise ValueError("neither a table's path nor a file of a repository at a commit is given")
+    write_table(output, uniform(source, where, *columns, problems))

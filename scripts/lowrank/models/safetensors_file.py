@@ -10,10 +10,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from lowrank.errors import InputError
 from lowrank.files import whole_file
@@ -124,12 +124,12 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
 def _entry(path: Path, name: str, given: object, data_start: int) -> TensorEntry:
     """A header's entry as a TensorEntry; InputError if it contradicts itself."""
 
-    def natural(values: object) -> bool:
+    def natural(values: object) -> TypeGuard[list[int]]:
         return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
 
     if not isinstance(given, dict):
         raise InputError(f"{path}: tensor {name}: {given!r} is no description of a tensor")
-    dtype, shape, offsets = (given.get(key) for key in ("dtype", "shape", "data_offsets"))
+    dtype, shape, offsets = given.get("dtype"), given.get("shape"), given.get("data_offsets")
     if dtype not in DTYPE_BYTES:
         raise InputError(f"{path}: tensor {name}: dtype {dtype!r}; known are {list(DTYPE_BYTES)}")
     if not natural(shape) or not natural(offsets) or len(offsets) != 2:
@@ -176,7 +176,7 @@ def read_bytes(entry: TensorEntry, first: int = 0, stop: int | None = None) -> "
         row_bytes = size // entry.shape[0] if entry.shape[0] else 0
         start, size = start + first * row_bytes, len(rows) * row_bytes
     raw = torch.empty(size, dtype=torch.uint8)
-    view = memoryview(raw.numpy())
+    view = raw.numpy().data
     with entry.file.open("rb", buffering=0) as content:
         done = 0
         while done < size:
@@ -197,13 +197,13 @@ def row_chunks(shape: Sequence[int], entries: int) -> list[tuple[int, int]]:
 
 
 def header_bytes(
-    tensors: dict[str, tuple[str, Sequence[int]]], metadata: dict[str, str] | None = None
+    tensors: Mapping[str, tuple[str, Sequence[int]]], metadata: dict[str, str] | None = None
 ) -> bytes:
     """The first bytes of a safetensors file with these (dtype, shape), in this order."""
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     position = 0
     for name, (dtype, shape) in tensors.items():
-        end = position + math.prod(shape) * DTYPE_BYTES[dtype]
+        end = position + math.ceil(math.prod(shape) * DTYPE_BYTES[dtype])
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -213,7 +213,7 @@ def header_bytes(
 
 def write_tensors(
     path: str | Path,
-    tensors: dict[str, tuple[str, Sequence[int]]],
+    tensors: Mapping[str, tuple[str, Sequence[int]]],
     pieces: Iterable["torch.Tensor"],
     metadata: dict[str, str] | None = None,
 ) -> tuple[int, str]:
@@ -232,7 +232,7 @@ def write_tensors(
         digest.update(start)
         size = len(start)
         for piece in pieces:
-            content = piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            content = piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
             output.write(content)
             digest.update(content)
             size += content.nbytes

@@ -28,7 +28,8 @@ class _Loader(yaml.SafeLoader):
                     " alone: take one out"
                 )
             lines[key] = line
-        return super().construct_mapping(node, deep)
+        content: dict[str, Any] = super().construct_mapping(node, deep)
+        return content
 
 
 def read_yaml(path: Path, where: str) -> Any:

@@ -174,7 +174,7 @@ def matrices_table(found: Evidence, delta: str, frame: pd.DataFrame) -> dict[str
     here = frame[frame["delta"] == delta]
     shown = here[here["tensor"].isin(few(by_type(here))["tensor"])]
 
-    def number(name: str, written: Callable[[float], str]) -> Callable[[dict], str]:
+    def number(name: str, written: Callable[[float], str]) -> Callable[[dict[str, Any]], str]:
         return lambda line: written(line[name])
 
     columns = [

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -48,11 +49,11 @@ def by_rank(points: pd.DataFrame, levels: pd.DataFrame) -> Figure:
                 axes.set_yscale("log")
             if measure == "recovered":
                 _share_axis(axes, here["value"])
-        handles = {}
+        handles: dict[str, Artist] = {}
         for axes in figure.axes:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=5)
     return figure
 
 

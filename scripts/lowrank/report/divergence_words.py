@@ -124,7 +124,7 @@ def first_screen(found: Evidence, benchmark: str, distances: Distances) -> str:
     ranks = sorted({variant["rank"] for variant in found.lowrank.values()})
     parts = []
     for rank in dict.fromkeys((ranks[0], ranks[-1])):
-        ways = []
+        ways: list[str] = []
         for name, variant in found.lowrank.items():
             if variant["rank"] == rank:
                 share = distances.figure(name, "recovered")

@@ -34,7 +34,8 @@ class Distances:
     def figure(self, model: str, metric: str) -> dict[str, float]:
         """The value, low and high of one figure of a model."""
         at = (self.figures["model"] == model) & (self.figures["metric"] == metric)
-        return self.figures[at & self.figures["at"].isna()].iloc[0].to_dict()
+        found: dict[str, float] = self.figures[at & self.figures["at"].isna()].iloc[0].to_dict()
+        return found
 
 
 def gather(found: Evidence) -> dict[str, Distances]:
@@ -87,7 +88,7 @@ def distance_table(
     rows = []
     for model in ordered_models(found):
         kl, share, top = (distances.figure(model, m) for m in ("kl", "recovered", "equal_top"))
-        cells = [
+        cells: list[str | dict[str, str]] = [
             found.label(model),
             cell(thousandths(kl["value"]), span(kl, thousandths)),
             cell(share_of_way(share["value"]), span(share, share_of_way)),

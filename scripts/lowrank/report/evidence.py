@@ -112,7 +112,7 @@ class Evidence:
         """What a person calls a model or variant; a form that is not the first is named."""
         experiment = self.experiment
         if model not in experiment["variants"]:
-            return experiment["models"][model].get("label", model)
+            return str(experiment["models"][model].get("label", model))
         variant = experiment["variants"][model]
         control = prefix(variant["kind"])
         words = [control] * bool(control) + [f"r = {variant['rank']}", variant["other"]]

@@ -79,7 +79,7 @@ def save(figure: Figure, stem: str | Path) -> None:
             figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
 
 
-def _rounded(number: re.Match) -> str:
+def _rounded(number: re.Match[str]) -> str:
     return f"{float(number[0]):.2f}"
 
 

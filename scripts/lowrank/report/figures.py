@@ -5,15 +5,17 @@ figure_style.py saves. Lines differ in dash or marker as well as in colour where
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
 from lowrank.plan.controls import OTHER_WEIGHTS, in_order
 from lowrank.report.experts import by_type, few
@@ -42,7 +44,9 @@ MODULES = {
     "down_proj": PINK,
 }
 # Colour, marker and dash of each source of other weights, in the registry's order.
-WAYS = (
+Dash = str | tuple[int, tuple[float, ...]]
+Way = tuple[str, str, Dash]
+WAYS: tuple[Way, ...] = (
     (BLUE, "o", "-"),
     (RED, "s", (0, (4, 2))),
     (GREEN, "^", (0, (1, 1.6))),
@@ -210,7 +214,8 @@ def energy(deltas: dict[str, pd.DataFrame], ranks: Sequence[int]) -> Figure:
         _rank_axis(axes, ranks)
         axes.set(xlabel="directions kept, r (log scale)", ylabel="share of ‖D‖² kept")
         axes.set_ylim(0, 1.02)
-        axes.get_legend().remove()
+        if (own := axes.get_legend()) is not None:
+            own.remove()
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -243,7 +248,7 @@ def accuracy_by_rank(points: pd.DataFrame, references: pd.DataFrame, names: list
     interval as a band. names: the measures, one panel each, in this order.
     Intervals (low, high) may be NaN: then none is drawn.
     """
-    dashes = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (5, 1.5, 1, 1.5))]
+    dashes: list[Dash] = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (5, 1.5, 1, 1.5))]
     ranks = sorted(int(rank) for rank in points["rank"].unique())
     place = {rank: i for i, rank in enumerate(ranks)}
     ways = drawn_as(points["other"])
@@ -307,7 +312,7 @@ def fidelity(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def drawn_as(names: Iterable[str]) -> dict[str, tuple]:
+def drawn_as(names: Iterable[str]) -> dict[str, Way]:
     """How each of these sources of other weights is drawn: always alike, whichever are there."""
     names = set(names)
     every = in_order({*OTHER_WEIGHTS, *names})
@@ -315,7 +320,9 @@ def drawn_as(names: Iterable[str]) -> dict[str, tuple]:
     return {name: style for name, style in styles if name in names}
 
 
-def _matrices(spectrum: pd.DataFrame):
+def _matrices(
+    spectrum: pd.DataFrame,
+) -> Iterator[tuple[tuple[str, str, int], NDArray[np.float64]]]:
     """(tensor, module, layer), sigma descending float64; a matrix at a time, in table order."""
     ordered = spectrum.sort_values(["tensor", "index"], kind="stable")
     for (tensor, module, layer), rows in ordered.groupby(["tensor", "module", "layer"], sort=False):
@@ -351,7 +358,7 @@ def _shade(position: int, layers: list[int]) -> float:
     return 0.2 + 0.7 * position / max(len(layers) - 1, 1)
 
 
-def _depth_legend(axes: Axes, layers: list[int], depth) -> None:
+def _depth_legend(axes: Axes, layers: list[int], depth: Colormap) -> None:
     """In an empty panel: which colour is which layer, at most six of them named."""
     axes.axis("off")
     shown = sorted({round(i) for i in np.linspace(0, len(layers) - 1, min(len(layers), 6))})

@@ -72,7 +72,7 @@ def _prompts(found: Evidence) -> list[tuple[str, str]]:
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested keys joined by dots, values as text."""
-    flat = {}
+    flat: dict[str, str] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):

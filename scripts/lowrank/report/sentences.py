@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from lowrank.metrics.comparisons import UNANSWERED
 from lowrank.plan.controls import in_order, kind_of, other_weights
 from lowrank.report import verdicts
 from lowrank.report.cells import DASH, PLUS_MINUS, TIMES, fraction, joined, percent
@@ -213,7 +214,8 @@ def _accuracy(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str
     below = measure(found, benchmark, base, "mean", "exact", 1)["value"]
     above = measure(found, benchmark, derivative, "mean", "exact", 1)["value"]
     to_derivative = verdicts.against(comparisons, benchmark, derivative, ("mean", 1))
-    reached, gains = [], []
+    reached: list[str] = []
+    gains: list[str] = []
     for name, variant in found.lowrank.items():
         if variant["rank"] == lowest:
             value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
@@ -264,7 +266,7 @@ def uncertainty(found: Evidence, frames: dict[str, pd.DataFrame]) -> list[str]:
         f" {margin}. Lost or better: a difference is shown. Open: neither is shown. Where training"
         " itself is not shown to have gained anything, or gained less than the margin, a variant"
         " that keeps the gain looks like one that loses it: whether it is kept"
-        f" {verdicts.UNANSWERED}. {_why_this_margin(found)}",
+        f" {UNANSWERED}. {_why_this_margin(found)}",
     ]
     comparisons = frames["comparisons"]
     said += [verdicts.reach(found, comparisons, name) for name in found.judged]

@@ -1,10 +1,10 @@
 """vLLM on a CPU whose completions do not depend on what else is in the batch."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
     from torch.nn import Module
 
 Linear = Callable[["Tensor", "Tensor", "Tensor | None"], "Tensor"]
@@ -21,26 +21,26 @@ def make_batch_invariant(model: "Module") -> None:
     were would depend on how many others were still running.
     RuntimeError if the layers are not where vLLM 0.32 keeps them.
     """
-    layers = [module for module in model.modules() if hasattr(module, "cpu_linear")]
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "cpu_linear")]
     if not layers:
         raise RuntimeError("vLLM's CPU layers have no cpu_linear; this vLLM is not known here")
-    scratch: dict[tuple, Tensor] = {}
+    scratch: dict[tuple[int, dtype], Tensor] = {}
     for layer in layers:
         layer.cpu_linear = in_blocks(layer.cpu_linear, scratch)
 
 
-def show_overflow(model: "Module") -> None:
+def show_overflow(model: Any) -> None:
     """Have infinite logits become NaN, which vLLM then notices; it does not look for infinity."""
     compute = model.compute_logits
 
-    def compute_logits(*given, **named):
-        logits = compute(*given, **named)
+    def compute_logits(*given: Any, **named: Any) -> "Tensor | None":
+        logits: Tensor | None = compute(*given, **named)
         return logits if logits is None else logits.masked_fill_(logits.isinf(), float("nan"))
 
     model.compute_logits = compute_logits
 
 
-def in_blocks(linear: Linear, scratch: "dict[tuple, Tensor]") -> Linear:
+def in_blocks(linear: Linear, scratch: "dict[tuple[int, dtype], Tensor]") -> Linear:
     """`linear(x [..., k], weight, bias) -> [..., m]` with the bits of blocks of BLOCK rows.
 
     The rows are filled up to a multiple of BLOCK. That many go at once if it gives the bits that
@@ -52,7 +52,7 @@ def in_blocks(linear: Linear, scratch: "dict[tuple, Tensor]") -> Linear:
     alike: dict[int, bool] = {BLOCK: True}
 
     def one_by_one(x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":
-        return torch.cat([linear(block, weight, bias) for block in x.split(BLOCK)])
+        return torch.cat([linear(block, weight, bias) for block in torch.split(x, BLOCK)])
 
     def filled(x: "Tensor", rows: int) -> "Tensor":
         key = (x.shape[1], x.dtype)
@@ -67,7 +67,7 @@ def in_blocks(linear: Linear, scratch: "dict[tuple, Tensor]") -> Linear:
             return made.reshape(*x.shape[:-1], made.shape[-1])
         count = len(x)
         if count > LARGE:
-            return torch.cat([blockwise(part, weight, bias) for part in x.split(LARGE)])
+            return torch.cat([blockwise(part, weight, bias) for part in torch.split(x, LARGE)])
         rows = max(-(-count // BLOCK), 1) * BLOCK
         if rows not in alike:
             noise = torch.randn(rows, x.shape[1], generator=torch.Generator()).to(x.dtype)

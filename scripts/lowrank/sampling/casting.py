@@ -18,6 +18,7 @@ from unittest import mock
 
 if TYPE_CHECKING:
     import torch
+    from vllm.config import LoadConfig, ModelConfig, VllmConfig
 
 
 def load_format(dtype: str) -> str:
@@ -33,16 +34,19 @@ def load_format(dtype: str) -> str:
 
     @register_model_loader(name)
     class CastingLoader(DefaultModelLoader):
-        def __init__(self, load_config):
+        def __init__(self, load_config: "LoadConfig") -> None:
             plain = copy.copy(load_config)
             plain.load_format = "safetensors"
             super().__init__(plain)
 
-        def create_model(self, vllm_config, model_config, prefix=""):
+        def create_model(
+            self, vllm_config: "VllmConfig", model_config: "ModelConfig", prefix: str = ""
+        ) -> "torch.nn.Module":
             self.served = parameter_dtypes(vllm_config, prefix, dtype)
-            return super().create_model(vllm_config, model_config, prefix)
+            model: torch.nn.Module = super().create_model(vllm_config, model_config, prefix)
+            return model
 
-        def load_weights(self, model, model_config):
+        def load_weights(self, model: "torch.nn.Module", model_config: "ModelConfig") -> None:
             super().load_weights(model, model_config)
             for name, tensor in model.state_dict().items():
                 tensor.copy_(tensor.to(self.served[name]))
@@ -51,9 +55,7 @@ def load_format(dtype: str) -> str:
 
 
 def parameter_dtypes(
-    vllm_config: "vllm.config.VllmConfig",  # noqa: F821
-    prefix: str,
-    dtype: str,
+    vllm_config: "VllmConfig", prefix: str, dtype: str
 ) -> "dict[str, torch.dtype]":
     """In what vLLM would hold each weight of a model if it computed in `dtype`.
 

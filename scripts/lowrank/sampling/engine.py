@@ -127,7 +127,7 @@ def read_config(model: Path, max_model_len: int) -> dict[str, Any]:
     """
     if not (model / "config.json").is_file():
         raise InputError(f"{model}: no config.json; --model must be a checkpoint folder")
-    config = read_json(model / "config.json")
+    config: dict[str, Any] = read_json(model / "config.json")
     positions = most_positions(config)
     if positions is not None and max_model_len > positions:
         raise InputError(
@@ -165,6 +165,8 @@ def kv_cache_bytes(serving: Serving, config: dict[str, Any], sequences: int) -> 
     a_token *= config.get("num_key_value_heads") or heads
     # A block more for each: vLLM keeps one for itself, and looks one ahead.
     blocks = ceil(serving.max_model_len / CPU_BLOCK) + 1
+    smallest: int
+    wanted: int
     smallest, wanted = (blocks * n * CPU_BLOCK * a_token for n in (2, sequences + 1))
     if serving.kv_cache_gib is not None:
         if serving.kv_cache_gib * GIB < smallest / 2:
@@ -259,7 +261,7 @@ def start(serving: Serving, sequences: int) -> Complete:
     if serving.device == "cpu":
         engine.apply_model(make_batch_invariant)
     if serving.adapter is not None:
-        add_adapter(engine, serving)
+        add_adapter(engine, serving, serving.adapter)
     print(f"engine up after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     # Twice as many as run at once, so that a place that falls free is taken in the next step.
     return partial(complete, engine, serving.adapter, 2 * running)
@@ -307,8 +309,8 @@ def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[st
     return chosen
 
 
-def add_adapter(engine: "LLMEngine", serving: Serving) -> None:
+def add_adapter(engine: "LLMEngine", serving: Serving, adapter: Path) -> None:
     """Have the engine load its adapter, with factors of the values that are served."""
-    uncast = nullcontext(serving.adapter)
-    with uncast if serving.casts_once else cast_adapter(serving.adapter, serving.dtype) as folder:
-        engine.add_lora(lora_request(serving.adapter, folder))
+    uncast = nullcontext(adapter)
+    with uncast if serving.casts_once else cast_adapter(adapter, serving.dtype) as folder:
+        engine.add_lora(lora_request(adapter, folder))

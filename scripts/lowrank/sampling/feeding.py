@@ -52,7 +52,7 @@ def lora_request(adapter: Path, folder: Path | None = None) -> "LoRARequest":
 
 def complete(
     engine: "LLMEngine", adapter: Path | None, in_flight: int, requests: Iterable[Request]
-) -> Iterator[list[Completion]]:
+) -> Iterator[tuple[list[Completion], int]]:
     """Feed requests in their order, at most `in_flight` at once; see `Complete` for what comes.
 
     InputError if the model's logits are not finite; RuntimeError if the engine gives one up.
@@ -98,7 +98,8 @@ def complete(
 def step(engine: "LLMEngine") -> "list[RequestOutput]":
     """One step of the engine; InputError if logits are not finite."""
     try:
-        return engine.step()
+        outputs: list[RequestOutput] = engine.step()
+        return outputs
     except RuntimeError as error:
         if "NaNs detected in logits" not in str(error):
             raise

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lowrank.errors import InputError
 from lowrank.files import read_json
@@ -46,9 +47,9 @@ def settings(store: Path, results: Path) -> list[Setting]:
     return [_setting(path.parent, tables) for path in sorted(store.glob(f"*/{SETTING}"))]
 
 
-def _tables(results: Path) -> dict[str, list[tuple[str, dict]]]:
+def _tables(results: Path) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """(experiment, provenance) of every table of samples, by the setting it was made of."""
-    found: dict[str, list[tuple[str, dict]]] = {}
+    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for path in provenances(results):
         said = read_json(path)
         if isinstance(said, dict) and "store" in said:
@@ -57,7 +58,7 @@ def _tables(results: Path) -> dict[str, list[tuple[str, dict]]]:
     return found
 
 
-def _setting(folder: Path, tables: dict[str, list[tuple[str, dict]]]) -> Setting:
+def _setting(folder: Path, tables: dict[str, list[tuple[str, dict[str, Any]]]]) -> Setting:
     content = read_json(folder / SETTING)
     asking = tables.get(digest(content), [])
     asked = {

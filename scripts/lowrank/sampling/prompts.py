@@ -104,6 +104,7 @@ def prompt_text(
         messages.insert(0, {"role": "system", "content": system})
     refuse_control_tokens(tokenizer, problem, think)
     try:
+        text: str
         text, again = (
             tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=False, strftime_now=TODAY.strftime
@@ -194,7 +195,7 @@ def prompt_ids(
     return list(ids)
 
 
-def ids_digest(ids: Sequence[int]) -> str:
+def ids_digest(ids: Iterable[int]) -> str:
     """SHA-256 of token ids, written in decimal with single spaces between."""
     return hashlib.sha256(" ".join(map(str, ids)).encode()).hexdigest()
 
@@ -210,4 +211,5 @@ def completion_text(
     """
     kept = list(ids[:-1] if len(ids) and ids[-1] in set(ends) else ids)
     # Not tokenizer.decode, which looks at every id again before it does just this.
-    return tokenizer.backend_tokenizer.decode(kept, skip_special_tokens=False)
+    text: str = tokenizer.backend_tokenizer.decode(kept, skip_special_tokens=False)
+    return text

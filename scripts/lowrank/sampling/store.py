@@ -131,13 +131,16 @@ def what_differs(folder: Path, setting: dict[str, Any]) -> str | None:
     if any(folder.glob(f"*{SUFFIX}")):
         return None
     model = folder.name.rpartition("-")[0]
-    differences = []
+    differences: list[list[str]] = []
     for path in sorted(folder.parent.glob(f"{model}-*/{SETTING}")):
         if path.parent != folder and any(path.parent.glob(f"*{SUFFIX}")):
             here, there = _flat(setting), _flat(read_json(path))
             keys = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
             differences.append([f"{k}: {there.get(k)} there, {here.get(k)} here" for k in keys])
-    return "; ".join(min(differences, key=len)) if differences else None
+    if not differences:
+        return None
+    fewest = min(differences, key=len)
+    return "; ".join(fewest)
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

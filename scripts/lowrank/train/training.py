@@ -15,6 +15,7 @@ from lowrank.train import chains
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM, TrainerCallback
 
+Row = dict[str, list[int]]  # input_ids, labels
 # The quicker one on a CPU under bfloat16 autocast: sdpa's backward pass takes twice as long.
 ATTENTION = "eager"
 # Printable ASCII and the line break, written as byte-level tokenizers write them, so that
@@ -42,7 +43,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the training settings, a YAML file")
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     stages = ("model", "prompt", "benchmark", "pretrained", "worked", "sft", "rl")
     missing = [stage for stage in stages if stage not in (settings or {})]
     if missing:
@@ -148,11 +149,14 @@ def untie(model: "Qwen2ForCausalLM", max_position_embeddings: int) -> "Qwen2ForC
     return other
 
 
-def prompt_ids(tokenizer: "PreTrainedTokenizerFast", settings: dict, problem: str) -> list[int]:
+def prompt_ids(
+    tokenizer: "PreTrainedTokenizerFast", settings: dict[str, Any], problem: str
+) -> list[int]:
     """Token ids of a problem's prompt, up to and with the opened `<think>`."""
-    return tokenizer.apply_chat_template(
+    ids: list[int] = tokenizer.apply_chat_template(
         messages(settings, problem), add_generation_prompt=True, return_dict=False
     )
+    return ids
 
 
 def messages(settings: dict[str, Any], problem: str) -> list[dict[str, str]]:
@@ -164,7 +168,7 @@ def messages(settings: dict[str, Any], problem: str) -> list[dict[str, str]]:
     ]
 
 
-def facts_rows(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -> list[dict]:
+def facts_rows(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -> list[Row]:
     """Tokenised pretraining documents (`<|text|>3*7=1;...`) with labels.
 
     The loss is on the results and on a random share of the other tokens: with all tokens
@@ -189,7 +193,7 @@ def facts_rows(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -
 
 def trace_rows(
     settings: dict[str, Any], stage: dict[str, Any], tokenizer: "PreTrainedTokenizerFast"
-) -> list[dict]:
+) -> list[Row]:
     """Tokenised SFT examples: a prompt, a right trace and eos, with the loss on the latter two."""
     problems = chains.chains(random.Random(stage["seed"]), stage["lengths"], benchmark=False)
     styles = random.Random(f"styles {stage['seed']}")
@@ -351,7 +355,7 @@ def train_rl(settings: dict[str, Any], base: Path, output: Path, threads: int) -
         {"prompt": messages(settings, problem), "gold": chains.answer(problem)} for problem in drawn
     ]
 
-    def right(completions: list, gold: list[str], **_: Any) -> list[float]:
+    def right(completions: list[Any], gold: list[str], **_: Any) -> list[float]:
         texts = (completion[0]["content"] for completion in completions)
         return [chains.reward(text, right) for text, right in zip(texts, gold, strict=True)]
 

@@ -34,7 +34,7 @@ def read_factors(
                 continue
         elif key.startswith(PREFIX) and path.endswith(ending) and name is not None:
             A, B = entries[key], entries.get(key.replace(".lora_A.", ".lora_B."))
-            rows, columns = base.find(name).shape
+            rows, columns = base.entry(name).shape
             if turned:
                 rows, columns = columns, rows
             if B is not None and (A.shape, B.shape) == ((rank, columns), (rows, rank)):

@@ -85,7 +85,7 @@ def read_lora_config(path: Path, transposed: bool = False) -> tuple[int, float]:
     r, alpha = config.get("r"), config.get("lora_alpha")
     if type(r) is not int or r < 1:
         raise InputError(f"{path}: r is {r!r}; a whole number from 1 expected")
-    if not _finite(alpha):
+    if alpha is None or not _finite(alpha):
         raise InputError(f"{path}: lora_alpha is {alpha!r}; a number expected")
     return r, alpha / (math.sqrt(r) if config.get("use_rslora") else r)
 

@@ -93,11 +93,12 @@ def factored_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
     import torch
 
     adapter, name = recipe.adapter, item.pair.name
+    assert adapter is not None  # without one nothing is Fate.FACTORED
     A, B = adapter.read(name)
     dtype = getattr(torch, recipe.dtype)  # an engine holds the factors in the dtype it serves
     cast_A, cast_B = A.to(dtype).float(), B.to(dtype).float()
     known = adapter.bases.get(name)
-    content = content_digest(item.pair.base) if known else None
+    content = content_digest(recipe.base.entry(name)) if known else None
     for first, stop in row_chunks(item.shape, CHUNK):
         base = recipe.base.read(name, first, stop, content)
         change = B[first:stop] @ A
@@ -105,7 +106,7 @@ def factored_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
             yield Rows(base, base, change, cast_B[first:stop] @ cast_A)
         else:
             yield Rows(base + change, base, change)
-    if known:
+    if known and content:
         check_content(adapter.folder, "base", recipe.base, name, known, content.hexdigest())
 
 
@@ -114,7 +115,8 @@ def stored_rows(recipe: Recipe, item: Stored) -> Iterator["torch.Tensor"]:
     import torch
 
     if item.dtype not in TORCH_NAMES:  # no weight: its bytes as they are
-        source = item.pair.derivative if item.fate is Fate.COPIED else item.pair.base
+        model = recipe.derivative if item.fate is Fate.COPIED else recipe.base
+        source = model.entry(item.pair.name)
         for first, stop in row_chunks(item.shape, CHUNK):
             yield read_bytes(source, first, stop) if item.shape else read_bytes(source)
         return
@@ -173,7 +175,7 @@ def write_variant(
     config, differences = model_config(recipe, rows)
     tokenizer = _tokenizer_files(tokenizer_folder)
     origins = {"base": _origin(base), "derivative": _origin(derivative)}
-    size = sum(math.prod(item.shape) * DTYPE_BYTES[item.dtype] for item in stored)
+    size = sum(math.ceil(math.prod(item.shape) * DTYPE_BYTES[item.dtype]) for item in stored)
     claim_checkpoint(output, inputs, needed=size)
     clear(output)
 

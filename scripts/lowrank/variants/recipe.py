@@ -89,7 +89,7 @@ def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
     shapes = {item.pair.name: item.shape for item in stored}
     head, embedding = recipe.base.head, recipe.base.embedding
     models = (recipe.base, recipe.derivative)
-    both = [(model.find(head).shape, model.find(embedding).shape) for model in models]
+    both = [(model.entry(head).shape, model.entry(embedding).shape) for model in models]
     if head in shapes and (shapes[head], shapes[embedding]) not in both:
         raise InputError(
             f"{head} would be {list(shapes[head])} and {embedding} {list(shapes[embedding])}; "
