@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import yaml
@@ -18,6 +18,7 @@ from lowrank.errors import InputError
 from lowrank.places import ROOT, locate
 from lowrank.plan.experiment import Experiment
 from lowrank.plan.served import VLLM_RANKS, check_compute_dtype
+from lowrank.plan.settings import Config, Source, Subject
 from lowrank.plan.strict_yaml import read_yaml
 
 REVISION = re.compile(r"[0-9a-f]{40}")
@@ -63,12 +64,12 @@ def load(
     _check(config, schema, asked)
     path = _experiment_file(config["experiment"], root, asked)
     where = f"experiments/{path.name}"
-    subject = read_yaml(path, where)
+    subject: Subject = read_yaml(path, where)
     _check(subject, root / "workflow/schemas/experiment.schema.yaml", where)
     own = subject.pop("questions", {})
     config |= {key: value for key, value in _typed(own).items() if key not in given}
     _check(config, schema, f"{where}: questions")
-    experiment = Experiment(config["experiment"], config, subject)
+    experiment = Experiment(config["experiment"], cast("Config", config), subject)
     _check_subject(experiment, where)
     _check_sizes(experiment, where, asked)
     _check_paths(experiment, where, root)
@@ -182,17 +183,19 @@ def _reason(error: jsonschema.ValidationError) -> str:
             return f"is {found}, must {error.schema['$comment']}"
         case "minLength":
             return f"is {found}, must not be empty"
-    return error.message
+    return str(error.message)
 
 
 def _check_subject(experiment: Experiment, where: str) -> None:
     """Names that must exist, sources that must be pinned."""
     subject = experiment.subject
-    for group in ("models", "benchmarks"):
-        for name, source in subject[group].items():
+    for group, sources in (("models", experiment.models), ("benchmarks", experiment.benchmarks)):
+        for name, source in sources.items():
             _check_source(source, f"{where}: {group}.{name}", needs_file=group == "benchmarks")
-    named = [(f"deltas.{d}.{side}", pair[side]) for d, pair in experiment.deltas.items()
-             for side in ("base", "derivative")]  # fmt: skip
+    named = []
+    for delta in experiment.deltas:
+        base, derivative = experiment.pair(delta)
+        named += [(f"deltas.{delta}.base", base), (f"deltas.{delta}.derivative", derivative)]
     named += [("tokenizer", subject["tokenizer"])]
     named += [("references", reference) for reference in subject["references"]]
     for key, model in named:
@@ -225,7 +228,7 @@ def _check_subject(experiment: Experiment, where: str) -> None:
         raise InputError(f"{where}: models.{min(clash)} has a variant's name; choose another")
 
 
-def _check_source(source: dict[str, Any], key: str, needs_file: bool) -> None:
+def _check_source(source: Source, key: str, needs_file: bool) -> None:
     """A model or benchmark is a local path or a hub repository at a pinned revision."""
     if "path" in source:
         extra = sorted({"repo", "revision", "file"} & set(source))
@@ -283,16 +286,16 @@ def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
 
 def _check_paths(experiment: Experiment, where: str, root: Path) -> None:
     """Local sources must be there before anything that was made from them is made again."""
-    for group in ("models", "benchmarks"):
-        for name, source in experiment.subject[group].items():
+    for group, sources in (("models", experiment.models), ("benchmarks", experiment.benchmarks)):
+        for name, source in sources.items():
             if "path" in source:
                 _check_path(source["path"], f"{where}: {group}.{name}.path", root)
     try:
         experiment.weights(*experiment.models)  # a folder without weights is refused here
     except InputError as error:
         raise InputError(f"{where}: models: {error}") from None
-    if experiment.subject.get("published"):
-        _check_path(experiment.subject["published"], f"{where}: published", root)
+    if published := experiment.subject.get("published"):
+        _check_path(published, f"{where}: published", root)
 
 
 def _check_path(path: str, key: str, root: Path) -> None:

@@ -110,7 +110,7 @@ def pairs(experiment: Experiment) -> list[tuple[str, str]]:
 def metrics_flags(experiment: Experiment, tables: Sequence[str]) -> str:
     """divergence_metrics.py's flags; tables: of every model that is read, in that order."""
     named = [f"{name}={path}" for name, path in zip(experiment.read, tables, strict=True)]
-    given: list[dict[str, Any]] = [
+    given: list[dict[str, object]] = [
         {"tables": named, "base": experiment.base, "seed": experiment.config["seed"]}
     ]
     for name, ladder in ladders(experiment).items():

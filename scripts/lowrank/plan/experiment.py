@@ -7,12 +7,11 @@ from config.yaml and experiments/<experiment>.yaml.
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from lowrank.errors import InputError
 from lowrank.places import locate
@@ -21,6 +20,16 @@ from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.digest import source_digest
 from lowrank.plan.layout import Adapter, Checkpoint, Layout
 from lowrank.plan.served import VLLM_RANKS
+from lowrank.plan.settings import (
+    Benchmark,
+    Config,
+    Delta,
+    Factoring,
+    Model,
+    Sampling,
+    Source,
+    Subject,
+)
 
 # Sampling settings that change speed and memory, never a completion.
 SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
@@ -72,31 +81,31 @@ class Experiment:
     """Everything the workflow needs to know, resolved; see config.yaml and experiments/."""
 
     name: str
-    config: dict[str, Any]  # config.yaml's keys
-    subject: dict[str, Any]  # the experiment file's keys
+    config: Config
+    subject: Subject
 
     @property
-    def models(self) -> dict[str, dict[str, Any]]:
+    def models(self) -> dict[str, Model]:
         """Checkpoints to fetch, by name."""
         return self.subject["models"]
 
     @property
-    def deltas(self) -> dict[str, dict[str, Any]]:
+    def deltas(self) -> dict[str, Delta]:
         """Pairs whose difference is factored, by name."""
         return self.subject["deltas"]
 
     @property
-    def benchmarks(self) -> dict[str, dict[str, Any]]:
+    def benchmarks(self) -> dict[str, Benchmark]:
         """Problem sets, by name."""
         return self.subject["benchmarks"]
 
     @property
-    def factoring(self) -> dict[str, Any]:
+    def factoring(self) -> Factoring:
         """What the jobs that make deltas, adapters and variants may use, and the deltas' device."""
         return self.subject["factoring"]
 
     @property
-    def sampling(self) -> dict[str, Any]:
+    def sampling(self) -> Sampling:
         """The sampling settings, shared by all models."""
         return self.subject["sampling"]
 
@@ -225,12 +234,16 @@ class Experiment:
             *(self.manifest(model) for model in [*self.models, *self.variants]),
         ]
 
+    def source(self, group: str, name: str) -> Source:
+        """Where a model (group "models") or a benchmark ("benchmarks") comes from."""
+        return self.models[name] if group == "models" else self.benchmarks[name]
+
     def source_content(self, group: str, name: str, file: str | None = None) -> str:
         """What identifies a source's content: a digest of a local one, a hub's revision.
 
         Of a model's folder the files that are taken from it, or one of them, and no other.
         """
-        source = self.subject[group][name]
+        source = self.source(group, name)
         if "path" not in source:
             return source["revision"]
         path = locate(source["path"])
@@ -246,10 +259,10 @@ class Experiment:
 
     def source_flags(self, group: str, name: str) -> str:
         """fetch_model.py's or fetch_benchmark.py's flags for a source."""
-        source = self.subject[group][name]
+        source = self.source(group, name)
         keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column",
                 "problems")  # fmt: skip
-        return flags({key: source[key] for key in keys if key in source})
+        return flags({key: value for key, value in source.items() if key in keys})
 
     def left_out(self, delta: str) -> list[str]:
         """The tensors that a delta leaves out by configuration."""
@@ -298,7 +311,7 @@ class Experiment:
     @property
     def speed_flags(self) -> str:
         """sample.py's flags that change speed and memory, never a completion."""
-        return flags({key: self.sampling[key] for key in SPEED if key in self.sampling})
+        return flags({key: value for key, value in self.sampling.items() if key in SPEED})
 
     @cached_property
     def question(self) -> str:
@@ -324,7 +337,7 @@ class Experiment:
         return json.dumps(resolved, ensure_ascii=False)
 
 
-def weight_names_of(source: dict[str, Any]) -> list[str]:
+def weight_names_of(source: Model) -> list[str]:
     """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
 
     What lies on a hub is not asked for while planning, which works without a network.
@@ -347,7 +360,7 @@ def folder_flag(name: str, files: Iterable[str | Path]) -> str:
     return flags({name: [str(Path(file).parent) for file in files]})
 
 
-def flags(values: dict[str, Any]) -> str:
+def flags(values: Mapping[str, object]) -> str:
     """Keys and values as quoted command-line flags, by name; None, False and [] are left out.
 
     By name, so that the order of keys in a file changes no command and runs no job again.

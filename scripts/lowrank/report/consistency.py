@@ -52,7 +52,7 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
     for path, _, model, record in _records(found):
         variant = experiment["variants"].get(model)
         dtype = variant["dtype"] if variant else sampling["dtype"]
-        wanted = {
+        wanted: dict[str, dict[str, object]] = {
             "sampling": {
                 "seed": experiment["seed"],
                 **{key: sampling[key] for key in ("temperature", "top_p", "max_tokens")},

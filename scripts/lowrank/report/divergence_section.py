@@ -97,7 +97,7 @@ def content(
         parts = located.gather(found, name)
         benchmarks.append(
             {
-                "label": found.experiment["benchmarks"][name].get("label", name),
+                "label": found.experiment["benchmarks"][name]["label"],
                 "table": distance_table(found, one, accuracy),
                 "said": words.findings(found, one),
                 "by_rank": figure("divergence", name),

@@ -15,7 +15,7 @@ def introduction(found: Evidence, distances: dict[str, Distances]) -> list[str]:
     base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
     read = [
         f"{one.read['counts']['completions']:,} completions of {derivative} on"
-        f" {experiment['benchmarks'][name].get('label', name)}"
+        f" {experiment['benchmarks'][name]['label']}"
         f" ({one.read['counts']['tokens']:,} tokens)"
         for name, one in distances.items()
     ]
@@ -136,7 +136,7 @@ def first_screen(found: Evidence, benchmark: str, distances: Distances) -> str:
         parts.append(f"rank {rank} goes {joined(ways)}")
     base = distances.figure(found.experiment["base"], "kl")["value"]
     derivative = found.label(found.experiment["derivative"])
-    label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
+    label = found.experiment["benchmarks"][benchmark]["label"]
     return (
         f"Read instead of sampled: on {derivative}'s own text on {label} the base's next-token"
         f" distributions differ by {thousandths(base)} thousandths of a nat a token. Of that way"

@@ -10,6 +10,7 @@ from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.metrics.divergence_contrasts import CONTRASTS, RANKS
 from lowrank.metrics.divergences import COLUMNS
+from lowrank.plan.settings import Reading
 from lowrank.report.cells import DASH, cell, fraction, grid, percent, row
 from lowrank.report.evidence import Evidence, table
 from lowrank.report.results import ordered_models
@@ -44,16 +45,16 @@ def gather(found: Evidence) -> dict[str, Distances]:
     Every model must have been read against the reference that lies there, which must be as much
     as the configuration asks for, and of the weights that its manifest names.
     """
-    if not found.experiment.get("divergence"):
+    settings = found.experiment["divergence"]
+    if not settings:
         return {}
-    return {benchmark: _gather(found, benchmark) for benchmark in found.experiment["benchmarks"]}
+    return {name: _gather(found, name, settings) for name in found.experiment["benchmarks"]}
 
 
-def _gather(found: Evidence, benchmark: str) -> Distances:
+def _gather(found: Evidence, benchmark: str, settings: Reading) -> Distances:
     experiment = found.experiment
     here = found.layout.divergence(benchmark)
     read = read_json(here.reference)
-    settings = experiment["divergence"]
     wanted = {**settings, "samples": min(settings["samples"], experiment["samples"])}
     if read["asked"] != wanted:
         raise InputError(

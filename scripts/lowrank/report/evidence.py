@@ -18,12 +18,8 @@ from lowrank.metrics import comparisons
 from lowrank.places import locate
 from lowrank.plan.controls import LOWRANK, prefix
 from lowrank.plan.layout import Layout
+from lowrank.plan.settings import Described, VariantForm
 
-NEEDED = (
-    "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
-    "benchmarks", "samples", "maj_k", "repeats", "seed", "margin",
-    "serve_dtype", "serve_as", "controls", "only_read", "sampling", "resample",
-)  # fmt: skip
 SPECTRUM = ("tensor", "layer", "module", "index", "sigma", "energy_kept_gaussian")
 SUMMARY = (
     "tensor", "layer", "module", "rows", "columns", "frobenius", "relative_frobenius", "sigma_1",
@@ -45,7 +41,7 @@ PUBLISHED = ("benchmark", "model", "metric", "k", "value", "source", "note")
 class Evidence:
     """What was asked and everything that was found."""
 
-    experiment: dict[str, Any]
+    experiment: Described
     layout: Layout  # where the results lie
     spectra: dict[str, pd.DataFrame]  # delta -> a row a singular value
     summaries: dict[str, pd.DataFrame]  # delta -> a row a matrix
@@ -84,7 +80,7 @@ class Evidence:
         return accuracy(self.experiment)
 
     @property
-    def lowrank(self) -> dict[str, dict[str, Any]]:
+    def lowrank(self) -> dict[str, VariantForm]:
         """The variants that the answer is about: the top directions, served in the first form.
 
         Those served otherwise and the controls are shown beside them.
@@ -92,7 +88,7 @@ class Evidence:
         return lowrank(self.experiment)
 
     @property
-    def controls(self) -> dict[str, dict[str, Any]]:
+    def controls(self) -> dict[str, VariantForm]:
         """The variants that are not the delta's top directions at their own size."""
         variants = self.experiment["variants"]
         return {name: v for name, v in variants.items() if v["kind"] != LOWRANK.name}
@@ -112,7 +108,7 @@ class Evidence:
         """What a person calls a model or variant; a form that is not the first is named."""
         experiment = self.experiment
         if model not in experiment["variants"]:
-            return str(experiment["models"][model].get("label", model))
+            return experiment["models"][model]["label"]
         variant = experiment["variants"][model]
         control = prefix(variant["kind"])
         words = [control] * bool(control) + [f"r = {variant['rank']}", variant["other"]]
@@ -126,7 +122,7 @@ class Evidence:
         return f"{self.label(pair['base'])} → {self.label(pair['derivative'])}"
 
 
-def sampled(experiment: dict[str, Any]) -> list[str]:
+def sampled(experiment: Described) -> list[str]:
     """The models that answer the benchmarks: the references, then what is not only read."""
     answering = [
         name
@@ -136,18 +132,18 @@ def sampled(experiment: dict[str, Any]) -> list[str]:
     return [*experiment["references"], *answering]
 
 
-def accuracy(experiment: dict[str, Any]) -> bool:
+def accuracy(experiment: Described) -> bool:
     """Whether answers are graded and compared; where variants are only read they are not."""
     return LOWRANK.name not in experiment["only_read"]
 
 
-def judged(experiment: dict[str, Any]) -> dict[str, str]:
+def judged(experiment: Described) -> dict[str, str]:
     """Labels of the benchmarks, then of the pools of some, by name."""
-    labels = {name: entry.get("label", name) for name, entry in experiment["benchmarks"].items()}
+    labels = {name: entry["label"] for name, entry in experiment["benchmarks"].items()}
     return labels | {name: pool["label"] for name, pool in experiment.get("pools", {}).items()}
 
 
-def lowrank(experiment: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def lowrank(experiment: Described) -> dict[str, VariantForm]:
     """The variants of the delta's top directions that are served in the first form named."""
     form = {"dtype": experiment["serve_dtype"][0], "serving": experiment["serve_as"][0]}
     wanted = {"kind": LOWRANK.name, **form}
@@ -158,29 +154,29 @@ def lowrank(experiment: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def parts(experiment: dict[str, Any]) -> list[str]:
+def parts(experiment: Described) -> list[str]:
     """Names of the parts that each model's completions are cut into: 1-of-1."""
     count = experiment["sampling"].get("parts", 1)
     return [f"{part}-of-{count}" for part in range(1, count + 1)]
 
 
-def read_experiment(path: str | Path) -> dict[str, Any]:
+def read_experiment(path: str | Path) -> Described:
     """The resolved experiment; InputError names a key that is missing."""
-    experiment = read_json(path)
-    missing = [key for key in NEEDED if key not in experiment]
+    experiment: Described = read_json(path)
+    missing = sorted(Described.__required_keys__ - experiment.keys())
     if missing:
         raise InputError(
             f"{path}: lacks {', '.join(missing)}; the workflow writes this file for its report,"
             " let it make it anew"
         )
-    labels = [model.get("label", name) for name, model in experiment["models"].items()]
+    labels = [model["label"] for model in experiment["models"].values()]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise InputError(f"{path}: two models have the label {twice!r}; give each its own")
     return experiment
 
 
-def gather(experiment: dict[str, Any], results: Path) -> Evidence:
+def gather(experiment: Described, results: Path) -> Evidence:
     """Read everything in the experiment's folder of results that its report shows."""
     layout = Layout(results)
     benchmarks, models = list(experiment["benchmarks"]), experiment["models"]
@@ -191,6 +187,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
     adapters = {
         variant["rank"]: layout.adapter(experiment["delta"], variant["adapter"])
         for variant in lowrank(experiment).values()
+        if variant["adapter"]
     }
     compared = list(judged(experiment)) if graded else []
     published = experiment.get("published")
@@ -225,7 +222,7 @@ def stacked(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
 
 
-def distinct(experiment: dict[str, Any], layout: Layout, benchmark: str, model: str) -> int:
+def distinct(experiment: Described, layout: Layout, benchmark: str, model: str) -> int:
     """How many of a model's completions differ in text from all others of the same problem.
 
     A part is read at a time, and of a completion only a hash is kept.

@@ -24,7 +24,7 @@ def gather(found: Evidence, benchmark: str) -> pd.DataFrame | None:
 
     InputError if they were read of other text, of another base, or to another extent.
     """
-    wanted = found.experiment.get("locate")
+    wanted = found.experiment["locate"]
     if not wanted:
         return None
     here = found.layout.divergence(benchmark)

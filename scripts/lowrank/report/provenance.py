@@ -61,7 +61,7 @@ def _prompts(found: Evidence) -> list[tuple[str, str]]:
             if name == benchmark
         }
         hashes = sorted({each for _, each in pairs})
-        label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
+        label = found.experiment["benchmarks"][benchmark]["label"]
         if len(hashes) == 1:
             what = f"{hashes[0]}, the same for every model and part"
         else:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lowrank.errors import InputError
 from lowrank.plan.controls import LOWRANK
+from lowrank.plan.settings import VariantForm
 from lowrank.report.cells import (
     Column,
     cell,
@@ -139,7 +140,7 @@ def _exact(name: str) -> Callable[[dict[str, Any]], dict[str, str]]:
     return written
 
 
-def _block(variant: dict[str, Any] | None) -> tuple[str, ...]:
+def _block(variant: VariantForm | None) -> tuple[str, ...]:
     """What the rows that stand together in a table have in common; None: a reference."""
     if variant is None:
         return ("references",)
@@ -210,7 +211,7 @@ def fidelity_frame(found: Evidence) -> pd.DataFrame:
     for name, content in found.fidelity.items():
         for scope, numbers in {"all": content["all"], **content["roles"]}.items():
             made = found.experiment["variants"][name]
-            place = {"variant": name, "label": found.label(name)}
+            place: dict[str, object] = {"variant": name, "label": found.label(name)}
             place |= {key: made[key] for key in ("kind", "rank", "other", "dtype", "serving")}
             rows.append({**place, "scope": scope, **numbers})
     frame = pd.DataFrame(rows)
@@ -239,5 +240,5 @@ def fidelity_table(found: Evidence, frames: dict[str, pd.DataFrame]) -> dict[str
             Column("cosine", stored(scope, "cosine", size), group),
         ]
     for name, entry in benchmarks.items() if found.accuracy else ():
-        columns.append(Column(entry.get("label", name), accuracy(name), "mean accuracy"))
+        columns.append(Column(entry["label"], accuracy(name), "mean accuracy"))
     return tabulate(columns, found.experiment["variants"])

@@ -35,7 +35,7 @@ def asked(found: Evidence) -> list[str]:
     """The question, what was kept, how it was read."""
     experiment = found.experiment
     base, derivative = found.label(experiment["base"]), found.label(experiment["derivative"])
-    question = experiment.get("question") or (
+    question = (
         f"How much of what training changed between {base} and {derivative} is low-rank, and does"
         " the model keep its reasoning when only that part is kept?"
     )
@@ -65,7 +65,7 @@ def _made(found: Evidence) -> str:
 def _read(found: Evidence) -> str:
     """How the models were sampled, and what is reported of their answers."""
     experiment, sampling = found.experiment, found.experiment["sampling"]
-    labels = [entry.get("label", name) for name, entry in experiment["benchmarks"].items()]
+    labels = [entry["label"] for entry in experiment["benchmarks"].values()]
     if not found.accuracy:
         return (
             f"{joined([found.label(name) for name in experiment['references']])} wrote"
@@ -147,7 +147,7 @@ def served(found: Evidence) -> list[str]:
 def benchmark_label(found: Evidence, benchmark: str) -> str:
     """A benchmark as people call it, with its size."""
     problems = found.grades[benchmark, found.experiment["base"]]["problem_id"].nunique()
-    label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
+    label = found.experiment["benchmarks"][benchmark]["label"]
     return f"{label} · {problems} problems {TIMES} {found.experiment['samples']} completions"
 
 
@@ -224,7 +224,7 @@ def _accuracy(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str
             share = verdicts.gain_kept(to_derivative.loc[name])
             under = f" ({share['under']})" if share["under"] else ""
             gains.append(share["text"] + under)
-    label = experiment["benchmarks"][benchmark].get("label", benchmark)
+    label = experiment["benchmarks"][benchmark]["label"]
     said = (
         f"With rank {lowest} alone mean accuracy on {label} is"
         f" {joined(reached)};"

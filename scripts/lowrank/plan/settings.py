@@ -1,0 +1,180 @@
+"""What a checked configuration holds: the types of its keys, and of the experiment it describes.
+
+workflow/schemas say what each key means and which values it takes, and are where the sentences of
+errors come from; these types have the schemas' keys (tests/plan/test_settings.py) and only tell the
+code, and who reads it, what is there. They are no pydantic models because pydantic's errors name
+neither the file nor the known keys nor what a key is for: every sentence would have to be built
+again from its error codes, beside a second list of constraints to keep equal to the schemas.
+"""
+
+from typing import NotRequired, TypedDict
+
+# --- config.yaml ------------------------------------------------------------------------------
+
+
+class Reading(TypedDict):
+    """How much of the derivative's text is read."""
+
+    samples: int
+    tokens: int
+
+
+class Questions(TypedDict):
+    """Of config.yaml, all that changes results."""
+
+    ranks: list[int]
+    other: list[str]
+    serve_dtype: list[str]
+    serve_as: list[str]
+    controls: list[str]
+    only_read: list[str]
+    details: bool
+    samples: int
+    maj_k: list[int]
+    repeats: int
+    seed: int
+    resample: str
+    divergence: Reading | None
+    locate: Reading | None
+    margin: float
+
+
+class Config(Questions):
+    """config.yaml."""
+
+    experiment: str
+    keep_variants: bool
+    results: str
+
+
+# --- experiments/<name>.yaml ------------------------------------------------------------------
+
+
+class Source(TypedDict):
+    """Where a model or a benchmark comes from: a path, or a repository at a commit."""
+
+    label: str
+    path: NotRequired[str]
+    repo: NotRequired[str]
+    revision: NotRequired[str]
+
+
+class Model(Source):
+    """A checkpoint to fetch."""
+
+    shards: NotRequired[int | list[str]]
+
+
+class Benchmark(Source):
+    """A problem set to fetch."""
+
+    file: NotRequired[str]
+    problem_column: NotRequired[str]
+    answer_column: NotRequired[str]
+    id_column: NotRequired[str]
+    problems: NotRequired[int]
+    answer_type: str
+
+
+class Delta(TypedDict):
+    """A pair of models whose difference is factored."""
+
+    base: str
+    derivative: str
+    leave_out: NotRequired[list[str]]
+
+
+class Factoring(TypedDict):
+    """What the jobs that make deltas, adapters and variants may use."""
+
+    device: str
+    threads: int
+    mem_mb: int
+
+
+class Pool(TypedDict):
+    """Several benchmarks judged as one."""
+
+    label: str
+    benchmarks: list[str]
+
+
+class Grading(TypedDict):
+    """How the answer of a completion is found."""
+
+    reasoning_end: str | None
+    rule: str
+
+
+class Completing(TypedDict):
+    """Of the sampling settings, what completions depend on, and the parts they are cut into."""
+
+    device: str
+    dtype: str
+    compute_dtype: NotRequired[str | None]
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_model_len: int
+    parts: NotRequired[int]
+    system: str
+    user: str
+    think_prefix: str
+
+
+class Sampling(Completing):
+    """All sampling settings: also what changes speed and memory alone, and what a job may use."""
+
+    max_num_seqs: int
+    kv_cache_gib: NotRequired[float]
+    gpu_memory: NotRequired[float]
+    threads: int
+    mem_mb: int
+    runtime: int
+
+
+class Subjects(TypedDict):
+    """Of an experiment's file, what results depend on but for the sampling settings."""
+
+    title: str
+    models: dict[str, Model]
+    deltas: dict[str, Delta]
+    delta: str
+    references: list[str]
+    tokenizer: str
+    benchmarks: dict[str, Benchmark]
+    pools: NotRequired[dict[str, Pool]]
+    grading: Grading
+    published: NotRequired[str | None]
+
+
+class Subject(Subjects):
+    """experiments/<name>.yaml."""
+
+    questions: NotRequired[dict[str, object]]  # answers to keys of config.yaml
+    factoring: Factoring
+    sampling: Sampling
+
+
+# --- results/<name>/experiment-<digest>.json --------------------------------------------------
+
+
+class VariantForm(TypedDict):
+    """A variant as the described experiment has it; see plan.experiment.Variant."""
+
+    kind: str
+    rank: int
+    other: str
+    dtype: str
+    serving: str
+    adapter: str | None
+
+
+class Described(Questions, Subjects):
+    """All that the results depend on, resolved: what the report reads of an experiment."""
+
+    name: str
+    base: str
+    derivative: str
+    variants: dict[str, VariantForm]
+    sampling: Completing
