@@ -41,7 +41,7 @@ cast left at the base's value, the cosine) and manifest.json, last.""",
         "--tokenizer", required=True, metavar="DIR", help="whose tokenizer files to take"
     )
     parser.add_argument(
-        "--carrier",
+        "--unmerged",
         action="store_true",
         help="leave the projections the base's, to serve the adapter unmerged on top; with "
         "--adapter, fidelity.json is about the two together",
@@ -72,7 +72,7 @@ cast left at the base's value, the cosine) and manifest.json, last.""",
         biases=args.biases,
         dtype=args.dtype,
         leave_out=[pattern for group in args.leave_out for pattern in group],
-        carrier=args.carrier,
+        unmerged=args.unmerged,
         threads=args.threads,
     )
 

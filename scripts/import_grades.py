@@ -3,12 +3,12 @@
 Takes the per-completion files of lighteval (details_*.parquet, from --save-details),
 lm-evaluation-harness (samples_*.jsonl, from --log_samples) and inspect_ai (logs, .eval or .json).
 Writes problem_id, sample, answer, correct, extracted, completion, a row a completion; compare.py
-compares such tables as any others. `correct` is the tool's verdict, and the tool's own accuracy is
+compares such tables as any others. `correct` is what the tool says, and the tool's own accuracy is
 the mean of it (over samples, then problems). Several files are one pool: each adds samples to the
 problems of those before it.
 
-Votes count equal texts. To have 0.5 and 1/2 as one vote, or verdicts by one rule for all tools,
-grade the completions again: grade.py --samples <output> --problems <problems>.
+Votes count equal texts. To have 0.5 and 1/2 as one vote, or the answers of all tools judged by one
+rule, grade the completions again: grade.py --samples <output> --problems <problems>.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
         help="also write problem_id, problem and answer (.parquet, .csv)",
     )
     parser.add_argument(
-        "--metric", metavar="NAME", help="the score that is the verdict (inspect: the scorer)"
+        "--metric", metavar="NAME", help="the score that says what is right (inspect: the scorer)"
     )
     parser.add_argument(
         "--filter", metavar="NAME", help="lm-eval: the filter whose answers to read"

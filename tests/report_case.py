@@ -18,7 +18,7 @@ def variant(rank: int, other: str, kind: str = "lowrank", **form: str) -> dict[s
     """A variant as the resolved experiment has it."""
     control = "" if kind == "lowrank" else f"{kind}-"
     return {
-        "kind": kind, "rank": rank, "other": other, "dtype": "bfloat16", "serving": "merged",
+        "kind": kind, "rank": rank, "other": other, "dtype": "bfloat16", "serve_as": "merged",
         "adapter": f"{control}r{rank}" if rank else None, **form,
     }  # fmt: skip
 
@@ -172,7 +172,7 @@ def _make_variant(folder: Path, name: str, variant: dict[str, Any], delta: str) 
     roles["other"] = numbers if variant["other"] == "copy" else nothing
     write_json(
         folder / f"variants/{name}/fidelity.json",
-        {"dtype": "bfloat16", "served": "merged", "all": numbers, "roles": roles, "tensors": {}},
+        {"dtype": "bfloat16", "serve_as": "merged", "all": numbers, "roles": roles, "tensors": {}},
     )
     write_json(folder / f"variants/{name}/manifest.json", _manifest({"base": {}, "other": "copy"}))
     rank = variant["rank"]

@@ -143,7 +143,7 @@ def test_the_larger_ranks_of_an_exactly_low_rank_delta_give_nothing(tmp_path):
         write_adapter(tmp_path / "delta", base, derivative, rank, adapter)
         write_variant(base, derivative, merged, base, adapter, dtype="float32")
         mean[rank] = read(made, merged, tmp_path / f"r{rank}.parquet", base)["kl"].mean()
-        write_variant(base, derivative, carrier, base, adapter, dtype="float32", carrier=True)
+        write_variant(base, derivative, carrier, base, adapter, dtype="float32", unmerged=True)
         apart = read(made, carrier, tmp_path / f"u{rank}.parquet", base, adapter=adapter)
         assert apart["kl"].mean() == pytest.approx(mean[rank], rel=1e-4, abs=1e-9)
     assert mean[1] > mean[2] > 1e-4

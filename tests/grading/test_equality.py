@@ -10,7 +10,7 @@ from lowrank.errors import InputError
 from lowrank.grading import equality
 from lowrank.grading.equality import judge_any, judge_integers, shown, voting_classes
 from lowrank.grading.forms import alike
-from lowrank.grading.judges import Judges, Question, Verdict
+from lowrank.grading.judges import Judges, Question, Reply
 from lowrank.grading.numerals import Number, integer
 from lowrank.grading.readings import is_variable, stated
 from lowrank.grading.writing import tidy
@@ -150,7 +150,7 @@ class Counting(Judges):
         super().__init__(**options)
         self.asked: list[Question] = []
 
-    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
         self.asked += questions
         return super().ask(questions)
 

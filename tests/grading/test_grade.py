@@ -219,23 +219,23 @@ def test_a_log_counts_every_kind_once():
 def test_judges_answer_in_order_and_end_with_their_block():
     before = set(multiprocessing.active_children())
     with Judges(workers=2) as judges:
-        verdicts = judges.ask([("form", f"{i}x") for i in range(5)] + [("same", "x", "y")])
+        replies = judges.ask([("form", f"{i}x") for i in range(5)] + [("same", "x", "y")])
         alone = [judges.ask([("form", f"{i}x")])[0] for i in range(5)]
         (unreadable,) = judges.ask([("form", r"\frac{1}{")])
-    assert verdicts[:5] == alone
-    assert len({verdict.value for verdict in alone}) == 5
-    assert verdicts[5].value is False
+    assert replies[:5] == alone
+    assert len({reply.value for reply in alone}) == 5
+    assert replies[5].value is False
     assert (unreadable.value, unreadable.reason) == (None, "not readable as mathematics")
     assert set(multiprocessing.active_children()) == before
 
 
 def test_limits_are_the_kernels_and_a_worker_is_replaced():
     with Judges(workers=1, time_limit=0.5) as judges:
-        verdicts = judges.ask(
+        replies = judges.ask(
             [("form", "9^{9^{9^9}}"), ("same", r"\frac{1}{2}", r"0.5"), ("nonsense",)]
         )
-    assert [verdict.value for verdict in verdicts] == [None, True, None]
-    assert verdicts[0].reason == "over 0.5 s"
+    assert [reply.value for reply in replies] == [None, True, None]
+    assert replies[0].reason == "over 0.5 s"
 
 
 def test_only_the_text_after_the_reasoning_is_searched():

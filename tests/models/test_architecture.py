@@ -166,7 +166,9 @@ def assert_peft_merges_alike(base: Path, child: Path, delta: Path, folder: Path)
 
     write_adapter(delta, base, child, 4, folder / "r4")
     write_variant(base, child, folder / "merged", base, folder / "r4", dtype="float32")
-    write_variant(base, child, folder / "below", base, folder / "r4", dtype="float32", carrier=True)
+    write_variant(
+        base, child, folder / "below", base, folder / "r4", dtype="float32", unmerged=True
+    )
     theirs = PeftModel.from_pretrained(load(folder / "below"), folder / "r4").merge_and_unload()
     ours = load(folder / "merged").state_dict()
     for name, weight in theirs.state_dict().items():
@@ -190,7 +192,7 @@ def test_an_adapter_of_experts_is_merged_or_refused_never_half_loaded(tmp_path, 
     factor_pair(base, child, tmp_path / "delta")
     write_adapter(tmp_path / "delta", base, child, 4, tmp_path / "r4")
     with pytest.raises(InputError, match=r"cannot be served unmerged.*one expert's"):
-        write_variant(base, child, tmp_path / "v", base, tmp_path / "r4", carrier=True)
+        write_variant(base, child, tmp_path / "v", base, tmp_path / "r4", unmerged=True)
     assert not (tmp_path / "v").exists()
     with pytest.raises(ValueError, match="PEFT would load a part of it"):
         PeftModel.from_pretrained(load(base), tmp_path / "r4")
@@ -202,7 +204,7 @@ def test_an_adapter_of_experts_is_merged_or_refused_never_half_loaded(tmp_path, 
     assert set(ledger[experts].fate) == {"left out by configuration"}
     write_adapter(tmp_path / "dense", base, child, 4, tmp_path / "dense-r4")
     write_variant(
-        base, child, tmp_path / "v", base, tmp_path / "dense-r4", leave_out=left_out, carrier=True
+        base, child, tmp_path / "v", base, tmp_path / "dense-r4", leave_out=left_out, unmerged=True
     )
     if kind in ("qwen2_moe", "deepseek_v3"):
         with pytest.raises(ValueError, match="down_proj of this model for an expert's"):

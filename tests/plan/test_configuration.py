@@ -36,7 +36,7 @@ def test_the_post_is_planned_as_published():
     assert {(v.rank, v.other) for v in post.variants.values() if v.kind == "lowrank"} == {
         (rank, other) for rank in (16, 64, 256) for other in ("copy", "keep")
     }
-    assert {(v.dtype, v.serving) for v in post.variants.values()} == {("bfloat16", "merged")}
+    assert {(v.dtype, v.serve_as) for v in post.variants.values()} == {("bfloat16", "merged")}
     assert [name for name, v in post.variants.items() if v.kind != "lowrank"] == ["r0-copy"]
     assert post.subject["references"] == ["distill", "deepscaler"]
     assert (post.base, post.derivative) == ("distill", "deepscaler")

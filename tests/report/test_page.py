@@ -344,7 +344,7 @@ def test_every_form_and_control_has_its_rows(tmp_path, undrawn):
     experiment["controls"] = ["other", "biases", "random", "bottom", "rescaled"]
     experiment["variants"] |= {
         "r2-copy-float32": variant(2, "copy", dtype="float32"),
-        "r2-copy-adapter": variant(2, "copy", serving="adapter", adapter="r2-padded"),
+        "r2-copy-adapter": variant(2, "copy", serve_as="adapter", adapter="r2-padded"),
         "r0-copy": variant(0, "copy", "other"),
         "r0-keep": variant(0, "keep", "biases"),
         **{f"{kind}-r2-copy": variant(2, "copy", kind) for kind in experiment["controls"][2:]},
@@ -361,7 +361,7 @@ def test_every_form_and_control_has_its_rows(tmp_path, undrawn):
     found = gather(read_experiment(path), tmp_path)
     assert list(found.lowrank) == list(EXPERIMENT["variants"])
     stored = pd.read_csv(tmp_path / "report/tables/fidelity.csv").set_index("variant")
-    assert stored.loc["r2-copy-adapter", "serving"].unique() == ["adapter"]
+    assert stored.loc["r2-copy-adapter", "serve_as"].unique() == ["adapter"]
 
 
 def test_another_way_to_fill_the_other_weights_is_on_the_page(tmp_path):

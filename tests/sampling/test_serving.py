@@ -56,7 +56,7 @@ def test_merged_and_unmerged_give_the_same_greedy_text(vllm, trio, tmp_path):
     for name, carrier in (("merged", False), ("carrier", True)):
         write_variant(
             *models, tmp_path / name, trio.base, tmp_path / "r3", "copy",
-            dtype="float32", carrier=carrier,
+            dtype="float32", unmerged=carrier,
         )  # fmt: skip
     merged = greedy(tmp_path / "merged")
     assert greedy(tmp_path / "carrier", tmp_path / "r3") == merged

@@ -200,7 +200,7 @@ def test_fidelity_of_parts_adds_up():
 def test_a_carrier_leaves_the_projections_alone(trio, adapters, tmp_path):
     folders = trio.base, trio.derivative
     write_variant(
-        *folders, tmp_path / "carrier", trio.base, adapters["rl", 4], "copy", carrier=True
+        *folders, tmp_path / "carrier", trio.base, adapters["rl", 4], "copy", unmerged=True
     )
     write_variant(*folders, tmp_path / "merged", trio.base, adapters["rl", 4], "copy")
     base, derivative = stored(trio.base), stored(trio.derivative)
@@ -208,7 +208,7 @@ def test_a_carrier_leaves_the_projections_alone(trio, adapters, tmp_path):
         source = base if role(name) == "projection" else derivative
         assert torch.equal(weight, source[name].bfloat16())
     carried, merged = fidelity(tmp_path / "carrier"), fidelity(tmp_path / "merged")
-    assert carried["served"] == "adapter"
+    assert carried["serve_as"] == "adapter"
     assert carried["roles"]["other"] == merged["roles"]["other"]
     # Factors rounded to bfloat16 keep three digits of the delta; a rounded sum keeps fewer.
     assert carried["roles"]["projection"]["relative_error"] < 0.01
@@ -219,7 +219,7 @@ def test_a_carrier_leaves_the_projections_alone(trio, adapters, tmp_path):
 def test_an_unmerged_adapters_fidelity_is_of_its_rounded_factors(trio, adapters, tmp_path):
     """What an engine serves is the product of the factors in the dtype it serves."""
     folders = trio.base, trio.derivative
-    write_variant(*folders, tmp_path, trio.base, adapters["rl", 4], "copy", carrier=True)
+    write_variant(*folders, tmp_path, trio.base, adapters["rl", 4], "copy", unmerged=True)
     adapter = open_adapter(adapters["rl", 4], open_checkpoint(trio.base))
     report = fidelity(tmp_path)["tensors"]
     for name in projections():
@@ -237,7 +237,7 @@ def test_peft_on_a_carrier_is_the_merged_variant(trio, adapters, tmp_path):
     for carrier in (True, False):
         write_variant(
             trio.base, trio.derivative, tmp_path / str(carrier), trio.base, adapters["rl", 4],
-            "copy", dtype="float32", carrier=carrier,
+            "copy", dtype="float32", unmerged=carrier,
         )  # fmt: skip
     wrapped = PeftModel.from_pretrained(load_strictly(tmp_path / "True"), adapters["rl", 4])
     ids = torch.arange(30)[None]

@@ -70,7 +70,7 @@ rule build_variant:
         code=code_digest("scripts/build_variant.py"),
         other=lambda w: experiment.variants[w.variant].other,
         dtype=lambda w: experiment.variants[w.variant].dtype,
-        carrier_flag=lambda w: flags({"carrier": experiment.variants[w.variant].unmerged}),
+        unmerged_flag=lambda w: flags({"unmerged": experiment.variants[w.variant].unmerged}),
         leave_out=experiment.left_out(experiment.subject["delta"]),
         adapter_flag=lambda w, input: folder_flag("adapter", input.adapter),
         base=subpath(input.base, parent=True),
@@ -79,6 +79,6 @@ rule build_variant:
         folder=subpath(output.manifest, parent=True),
     shell:
         "python {params.program:q} --base {params.base} --derivative {params.derivative}"
-        " {params.adapter_flag} {params.carrier_flag} --other {params.other}"
+        " {params.adapter_flag} {params.unmerged_flag} --other {params.other}"
         " --dtype {params.dtype} --leave-out {params.leave_out:q}"
         " --tokenizer {params.tokenizer} --threads {threads} --output {params.folder} &> {log}"

@@ -80,7 +80,7 @@ def _targets() -> list[Any]:
 
 
 def same(first: str, second: str) -> bool:
-    """math-verify's own verdict on two answers; it is not symmetric, equality is."""
+    """What math-verify itself says of two answers; it is not symmetric, equality is."""
     from math_verify import verify
 
     parsed = [parse(first)], [parse(second)]

@@ -71,10 +71,10 @@ def judge_any(
     judged: Judged = {}
     for name, texts in written.items():
         gold = known[name]
-        verdicts = _problem(gold, {text: readings[name, text] for text in texts}, name, judges)
+        votes = _problem(gold, {text: readings[name, text] for text in texts}, name, judges)
         right = integer(golds[name]) or shown(gold.spelling)
         for text, spellings in texts.items():
-            vote, reason = verdicts[text]
+            vote, reason = votes[text]
             for spelling in spellings:
                 judged[name, spelling] = (vote or right, vote is None, reason)
     return judged
@@ -132,29 +132,29 @@ def _problem(
     gold: Gold, readings: Mapping[str, Reading], name: str, judges: Judges
 ) -> dict[str, tuple[str | None, str | None]]:
     """answer -> (voting class, None for the right one; why it could not be judged)."""
-    verdicts: dict[str, tuple[str | None, str | None]] = {}
+    votes: dict[str, tuple[str | None, str | None]] = {}
     forms: dict[str, Form] = {}
     for text, reading in readings.items():
         if text == gold.spelling:
-            verdicts[text] = (None, None)
+            votes[text] = (None, None)
         elif reading.form is None:
             # Beside a gold in words, what is no mathematics has been compared by its words.
             known = reading.reason == UNREADABLE and kind(gold.form) == "words"
-            verdicts[text] = (shown(text), None if known else reading.reason)
+            votes[text] = (shown(text), None if known else reading.reason)
         else:
             forms[text] = beside(reading.form, gold.form)
             if alike(gold.form, forms[text]) or alike(gold.equation, forms[text]):
-                verdicts[text] = (None, None)
+                votes[text] = (None, None)
     # What has no form is math-verify's to compare.
     formless = sorted(text for text, form in forms.items() if form == OTHER)
     if gold.form == OTHER:
         found = judges.ask([("same", gold.spelling, text) for text in formless])
         alike_gold = [text for text, same in zip(formless, found, strict=True) if same.value]
-        verdicts |= dict.fromkeys(alike_gold, (None, None))
-    wrong = {text: form for text, form in forms.items() if text not in verdicts}
+        votes |= dict.fromkeys(alike_gold, (None, None))
+    wrong = {text: form for text, form in forms.items() if text not in votes}
     first = _by_math_verify([text for text in formless if text in wrong], name, judges)
     named = voting_classes(wrong, first)
-    return verdicts | {text: (named[text], None) for text in wrong}
+    return votes | {text: (named[text], None) for text in wrong}
 
 
 def _by_math_verify(texts: Sequence[str], name: str, judges: Judges) -> dict[str, str]:
@@ -166,10 +166,10 @@ def _by_math_verify(texts: Sequence[str], name: str, judges: Judges) -> dict[str
             "compared, in the others different spellings are different answers",
             file=sys.stderr,
         )
-    verdicts = judges.ask([("same", *pair) for pair in pairs[:COMPARISONS]])
+    replies = judges.ask([("same", *pair) for pair in pairs[:COMPARISONS]])
     first = {text: text for text in texts}
-    for (one, other), verdict in zip(pairs, verdicts, strict=False):
-        if verdict.value:
+    for (one, other), reply in zip(pairs, replies, strict=False):
+        if reply.value:
             new, old = sorted((first[one], first[other]))
             first = {text: new if kept == old else kept for text, kept in first.items()}
     return first

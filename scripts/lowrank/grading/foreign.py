@@ -22,8 +22,8 @@ from lowrank.errors import InputError
 from lowrank.grading.answers import extract
 from lowrank.pools import listed
 
-# Metrics that are a verdict on each completion, or the mean of such verdicts.
-VERDICTS = re.compile(
+# Metrics that say whether a completion is right, or how many of several are.
+OF_RIGHT_ANSWERS = re.compile(
     r"avg@|pass@(k:k=)?1\b|extractive_match|exact_match|em$|qem$|math_verify|acc$"
 )
 JUDGED = re.compile(r"\bn=(\d+)|avg@(\d+)")
@@ -37,7 +37,7 @@ class Line:
 
     task, problem_id: names; question may be None. gold: the right answer.
     completions: everything sampled. answers: one a completion that was judged, None for no answer.
-    score: mean of their verdicts, 0..1. sample: number of the first in the problem's pool.
+    score: which share of them is right. sample: number of the first in the problem's pool.
     """
 
     task: str
@@ -63,9 +63,10 @@ class Log:
 def read(path: str | Path, form: str, metric: str | None = None, kept: str | None = None) -> Log:
     """A file of the tool `form`: "lighteval", "lm-eval" or "inspect".
 
-    metric: which of its scores to read (inspect: which scorer); needed where several are verdicts.
+    metric: which of its scores to read (inspect: which scorer); needed where
+    several say what is right.
     kept: which of lm-evaluation-harness's filters.
-    Raises InputError for a file of another form, and for scores that are no verdicts.
+    Raises InputError for a file of another form, and for scores that do not say what is right.
     """
     path = Path(path)
     if not path.is_file():
@@ -281,7 +282,7 @@ def final_answer(text: str | None) -> str | None:
 
 
 def _metric(path: Path, scores: Sequence[Mapping[str, Any]], asked: str | None) -> str:
-    """Which metric to read: the one asked for, else the one that is a verdict (if all agree)."""
+    """Which metric to read: the one asked for, else one that says what is right (if all agree)."""
     if not scores:
         raise ValueError("it has no rows")
     names = [n for n, value in scores[0].items() if isinstance(value, int | float)]
@@ -289,7 +290,7 @@ def _metric(path: Path, scores: Sequence[Mapping[str, Any]], asked: str | None) 
         if asked not in names:
             raise InputError(f"{path}: has no metric {asked!r}; its metrics are {listed(names)}")
         return asked
-    found = [name for name in names if VERDICTS.match(name)]
+    found = [name for name in names if OF_RIGHT_ANSWERS.match(name)]
     agree = all(len({row[name] for name in found}) == 1 for row in scores)
     if not agree and len(names) != 1:
         raise InputError(f"{path}: holds the metrics {listed(names)}; name one with --metric")

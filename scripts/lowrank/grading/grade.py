@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ANSWER_TYPES = ("any", "integer")
 LEAST_MEMORY = 256 * 2**20  # bytes; math-verify itself takes half of that
-VERDICTS = ("answer", "correct", "extracted", "unjudged", "overlooked")
+GRADED = ("answer", "correct", "extracted", "unjudged", "overlooked")
 EXAMPLES = 5  # refused answers that a log shows
 
 
@@ -76,14 +76,14 @@ def grade(
         columns=_spared(samples.columns)
     )
     nothing = (None, False, None)
-    verdicts = [nothing if pair[1] is None else judged[pair] for pair in pairs]
-    grades.insert(2, "answer", [verdict[0] for verdict in verdicts])
-    grades.insert(3, "correct", [verdict[1] for verdict in verdicts])
+    graded = [nothing if pair[1] is None else judged[pair] for pair in pairs]
+    grades.insert(2, "answer", [answer for answer, _, _ in graded])
+    grades.insert(3, "correct", [correct for _, correct, _ in graded])
     grades.insert(4, "extracted", [None if text is None else shown(text) for text in written])
-    grades.insert(5, "unjudged", [verdict[2] for verdict in verdicts])
+    grades.insert(5, "unjudged", [reason for _, _, reason in graded])
     audit = [
-        verdict[0] is None and overlooked(text, golds[name])
-        for verdict, text, (name, _) in zip(verdicts, texts, pairs, strict=True)
+        answer is None and overlooked(text, golds[name])
+        for (answer, _, _), text, (name, _) in zip(graded, texts, pairs, strict=True)
     ]
     grades.insert(6, "overlooked", audit)
     for column in grades.select_dtypes("object"):
@@ -185,7 +185,7 @@ def _is_missing(value: object) -> bool:
 def _spared(columns: Iterable[str]) -> dict[str, str]:
     """New names for columns that the grades have under the same name: samples_answer."""
     names = {}
-    for column in VERDICTS:
+    for column in GRADED:
         if column in columns:
             names[column] = f"samples_{column}"
             while names[column] in columns:

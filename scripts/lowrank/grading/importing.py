@@ -77,15 +77,15 @@ def pooled(logs: Sequence[Log]) -> list[Line]:
 def grades(lines: Sequence[Line], metric: str, workers: int = 1) -> "pandas.DataFrame":
     """problem_id, sample, answer, correct, extracted, completion: a row a completion judged.
 
-    correct: the tool's verdict; where it keeps only how many of several are right, see `settled`.
+    correct: what the tool says; where it keeps only how many of several are right, see `settled`.
     answer: the gold where it is right, else what was extracted; null where that is the gold's text,
         which the tool did not accept. Equal texts are one vote, other writings of a value are not.
     """
     import pandas
 
-    verdicts = settled(lines, metric, workers)
+    known = settled(lines, metric, workers)
     rows = []
-    for line, right in zip(lines, verdicts, strict=True):
+    for line, right in zip(lines, known, strict=True):
         whole = len(line.completions) == len(line.answers)
         for i, (answer, correct) in enumerate(zip(line.answers, right, strict=True)):
             vote = line.gold if correct else (answer if answer != line.gold else None)
@@ -113,13 +113,13 @@ def completions(lines: Sequence[Line]) -> "pandas.DataFrame":
 
 
 def settled(lines: Sequence[Line], metric: str, workers: int = 1) -> list[list[bool]]:
-    """The verdict on every completion that was judged.
+    """Whether each completion that was judged is right.
 
     A tool that keeps a mean over several completions does not say which of them are right, but
     where none or all are. Elsewhere they are judged here, and must be as many as the tool counts.
-    Raises InputError where they are not, and for a score that is no verdict.
+    Raises InputError where they are not, and for a score that does not say so.
     """
-    verdicts: list[list[bool]] = []
+    known: list[list[bool]] = []
     unsaid = []
     for i, line in enumerate(lines):
         judged = len(line.answers)
@@ -130,13 +130,13 @@ def settled(lines: Sequence[Line], metric: str, workers: int = 1) -> list[list[b
                 " a share of right ones is needed: name another with --metric, or write the"
                 " completions alone with --ungraded"
             )
-        verdicts.append([round(right) == judged] * judged)
+        known.append([round(right) == judged] * judged)
         if 0 < round(right) < judged:
             unsaid.append(i)
     ours = _judged([lines[i] for i in unsaid], workers)
     differ = []
     for i, found in zip(unsaid, ours, strict=True):
-        verdicts[i] = found
+        known[i] = found
         right = round(lines[i].score * len(found))
         if sum(found) != right:
             differ.append(f"{lines[i].problem_id} ({right} of {len(found)}, here {sum(found)})")
@@ -146,11 +146,11 @@ def settled(lines: Sequence[Line], metric: str, workers: int = 1) -> list[list[b
             f" {listed(differ, 5)} it cannot be told which are right; write the completions alone"
             " with --ungraded and judge them with grade.py"
         )
-    return verdicts
+    return known
 
 
 def _judged(lines: Sequence[Line], workers: int) -> list[list[bool]]:
-    """`grade`'s verdicts on the answers that were extracted."""
+    """Whether `grade` takes the answers that were extracted for right."""
     import pandas
 
     found: dict[int, list[bool]] = {}

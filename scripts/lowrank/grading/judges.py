@@ -3,7 +3,7 @@
 Answers come from language models: 9^{9^{9^9}}, a megabyte of braces, null bytes. So every
 question is answered in a worker process with a limit on processor time and on memory, both
 enforced by the kernel; a worker that crosses one dies and is replaced, and the question counts as
-not judged. Processor time, not wall-clock time: a busy machine gives the same verdicts.
+not judged. Processor time, not wall-clock time: a busy machine gives the same replies.
 
 The workers are forked from a server that has imported math-verify once.
 """
@@ -27,7 +27,7 @@ UNREADABLE = "not readable as mathematics"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Reply:
     """`value` is what a question asks for; None with a `reason` where it could not be judged."""
 
     value: Any
@@ -45,7 +45,7 @@ class _Worker:
 class Judges:
     """Worker processes that answer questions; use as a context manager, they end with it.
 
-    workers: how many at once; the verdicts do not depend on it.
+    workers: how many at once; the replies do not depend on it.
     time_limit: seconds of processor time a question may take.
     memory_limit: bytes of address space a worker may have.
     """
@@ -63,9 +63,9 @@ class Judges:
             _stop(worker)
         self._idle, self._busy = [], []
 
-    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer every question, in order."""
-        verdicts: dict[int, Verdict] = {}
+        replies: dict[int, Reply] = {}
         waiting = list(range(len(questions)))[::-1]
         workers = min(self.workers, 1 + len(questions) // 4)  # each takes a second to start
         progress = Progress(len(questions), "answers read") if len(questions) >= MANY else None
@@ -79,9 +79,9 @@ class Judges:
                 self._busy.append(worker)
             wait([worker.connection for worker in self._busy], timeout=1.0)
             for worker in list(self._busy):
-                verdict = self._verdict(worker)
-                if verdict is not None:
-                    verdicts[worker.job] = verdict
+                reply = self._reply(worker)
+                if reply is not None:
+                    replies[worker.job] = reply
                     self._busy.remove(worker)
                     if progress:
                         progress.step()
@@ -89,7 +89,7 @@ class Judges:
                         self._idle.append(worker)
                     else:
                         _stop(worker)
-        return [verdicts[job] for job in range(len(questions))]
+        return [replies[job] for job in range(len(questions))]
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("forkserver")
@@ -102,19 +102,19 @@ class Judges:
         theirs.close()
         return _Worker(process, ours)
 
-    def _verdict(self, worker: _Worker) -> Verdict | None:
+    def _reply(self, worker: _Worker) -> Reply | None:
         """What a worker has to say; None while it thinks."""
-        late = Verdict(None, f"over {self.time_limit:g} s")
+        late = Reply(None, f"over {self.time_limit:g} s")
         if worker.connection.poll():
             try:
-                verdict: Verdict = worker.connection.recv()
-                return verdict
+                reply: Reply = worker.connection.recv()
+                return reply
             except (EOFError, ConnectionResetError):
                 worker.process.join()
                 status = worker.process.exitcode
                 if status == -signal.SIGPROF:
                     return late
-                return Verdict(None, f"the judging process ended with status {status}")
+                return Reply(None, f"the judging process ended with status {status}")
         if time.monotonic() > worker.deadline:
             worker.process.kill()
             worker.process.join()
@@ -151,14 +151,14 @@ def _serve(connection: Connection, time_limit: float, memory_limit: int) -> None
             return
         signal.setitimer(signal.ITIMER_PROF, time_limit)
         try:
-            verdict = Verdict(kinds[kind](*arguments))
+            reply = Reply(kinds[kind](*arguments))
         except MemoryError:
-            verdict = Verdict(None, f"over {memory_limit / 2**20:.0f} MiB")
+            reply = Reply(None, f"over {memory_limit / 2**20:.0f} MiB")
         except RecursionError:
-            verdict = Verdict(None, "nested too deep")
+            reply = Reply(None, "nested too deep")
         except UnreadableError:
-            verdict = Verdict(None, UNREADABLE)
+            reply = Reply(None, UNREADABLE)
         except Exception as error:
-            verdict = Verdict(None, f"math-verify failed: {type(error).__name__}")
+            reply = Reply(None, f"math-verify failed: {type(error).__name__}")
         signal.setitimer(signal.ITIMER_PROF, 0)
-        connection.send(verdict)
+        connection.send(reply)

@@ -194,9 +194,9 @@ def majority_variance(
         total = np.zeros(len(small))
         # Classes whose loss has the same effect; one without votes has none to lose.
         alike = Counter(pair for pair in zip(votes, right, strict=True) if pair[0])
-        for (vote, verdict), number in sorted(alike.items()):
+        for (vote, correct), number in sorted(alike.items()):
             rest = list(votes)
-            rest[list(zip(votes, right, strict=True)).index((vote, verdict))] -= 1
+            rest[list(zip(votes, right, strict=True)).index((vote, correct))] -= 1
             without = majority_curve(rest, right, small, silent)
             total += number * vote * (without - whole) ** 2
         if silent:

@@ -98,7 +98,7 @@ def pairs(experiment: Experiment) -> list[tuple[str, str]]:
     """Variants that differ in where embeddings, head and norms come from: (copied, kept)."""
     alike: dict[tuple[Any, ...], dict[str, str]] = {}
     for name, variant in experiment.variants.items():
-        same = (variant.kind, variant.rank, variant.dtype, variant.serving)
+        same = (variant.kind, variant.rank, variant.dtype, variant.serve_as)
         alike.setdefault(same, {})[variant.other] = name
     return [
         (ways[one], ways[other])

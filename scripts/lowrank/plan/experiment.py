@@ -47,15 +47,15 @@ class Variant:
     rank: int
     other: str  # where embeddings, head and norms come from: copy | keep
     dtype: str  # bfloat16 | float16 | float32
-    serving: str  # merged | adapter
+    serve_as: str  # merged | adapter
 
     @property
     def name(self) -> str:
         """r16-copy; what is not as in the post is named too: bottom-r16-copy-float32-adapter."""
         control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
         dtype = "" if self.dtype == "bfloat16" else f"-{self.dtype}"
-        serving = "" if self.serving == "merged" else f"-{self.serving}"
-        return f"{control}r{self.rank}-{self.other}{dtype}{serving}"
+        serve_as = "" if self.serve_as == "merged" else f"-{self.serve_as}"
+        return f"{control}r{self.rank}-{self.other}{dtype}{serve_as}"
 
     @property
     def adapter(self) -> str | None:
@@ -68,7 +68,7 @@ class Variant:
     @property
     def unmerged(self) -> bool:
         """Whether its adapter is served on top of it, not merged into it."""
-        return self.serving == "adapter"
+        return self.serve_as == "adapter"
 
     @property
     def padded(self) -> bool:
@@ -132,8 +132,8 @@ class Experiment:
             if only := kind_of(kind).other:  # there is nothing to keep apart from the weights
                 ways, others, ranks = ["merged"], [only], [0]
             made += [
-                Variant(kind, rank, other, dtype, serving)
-                for serving, dtype, other, rank in product(
+                Variant(kind, rank, other, dtype, serve_as)
+                for serve_as, dtype, other, rank in product(
                     ways, config["serve_dtype"], others, ranks
                 )
             ]

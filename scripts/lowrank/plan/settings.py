@@ -166,7 +166,7 @@ class VariantForm(TypedDict):
     rank: int
     other: str
     dtype: str
-    serving: str
+    serve_as: str
     adapter: str | None
 
 

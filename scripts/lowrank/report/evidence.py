@@ -113,8 +113,8 @@ class Evidence:
         control = prefix(variant["kind"])
         words = [control] * bool(control) + [f"r = {variant['rank']}", variant["other"]]
         words += [variant["dtype"]] * (variant["dtype"] != experiment["serve_dtype"][0])
-        unlike = variant["rank"] > 0 and variant["serving"] != experiment["serve_as"][0]
-        return ", ".join(words + [variant["serving"]] * unlike)
+        unlike = variant["rank"] > 0 and variant["serve_as"] != experiment["serve_as"][0]
+        return ", ".join(words + [variant["serve_as"]] * unlike)
 
     def delta_label(self, delta: str) -> str:
         """A delta by its two models."""
@@ -145,7 +145,7 @@ def judged(experiment: Described) -> dict[str, str]:
 
 def lowrank(experiment: Described) -> dict[str, VariantForm]:
     """The variants of the delta's top directions that are served in the first form named."""
-    form = {"dtype": experiment["serve_dtype"][0], "serving": experiment["serve_as"][0]}
+    form = {"dtype": experiment["serve_dtype"][0], "serve_as": experiment["serve_as"][0]}
     wanted = {"kind": LOWRANK.name, **form}
     return {
         name: variant

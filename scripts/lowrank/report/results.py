@@ -146,7 +146,7 @@ def _block(variant: VariantForm | None) -> tuple[str, ...]:
         return ("references",)
     if variant["kind"] != LOWRANK.name:
         return ("controls",)
-    return variant["other"], variant["dtype"], variant["serving"]
+    return variant["other"], variant["dtype"], variant["serve_as"]
 
 
 def anchors_table(found: Evidence, benchmark: str) -> dict[str, Any] | None:
@@ -212,7 +212,7 @@ def fidelity_frame(found: Evidence) -> pd.DataFrame:
         for scope, numbers in {"all": content["all"], **content["roles"]}.items():
             made = found.experiment["variants"][name]
             place: dict[str, object] = {"variant": name, "label": found.label(name)}
-            place |= {key: made[key] for key in ("kind", "rank", "other", "dtype", "serving")}
+            place |= {key: made[key] for key in ("kind", "rank", "other", "dtype", "serve_as")}
             rows.append({**place, "scope": scope, **numbers})
     frame = pd.DataFrame(rows)
     numbers = ["relative_error", "left_at_base", "cosine"]

@@ -146,12 +146,12 @@ def write_variant(
     biases: str = "copy",
     dtype: str = "bfloat16",
     leave_out: Sequence[str] = (),
-    carrier: bool = False,
+    unmerged: bool = False,
     threads: int = 1,
 ) -> None:
     """Write a checkpoint: the base with an adapter merged, other weights and biases copied or kept.
 
-    Without an adapter (or with `carrier`, where the adapter is served beside it) the projections
+    Without an adapter (or with `unmerged`, where the adapter is served beside it) the projections
     stay the base's. Rows of a tensor are in memory, never a model. manifest.json comes last.
     Raises InputError if base, derivative and adapter do not fit each other.
     """
@@ -163,10 +163,10 @@ def write_variant(
     check_output(output, inputs)
     base, derivative = open_pair(base_folder, derivative_folder)
     adapter = open_adapter(adapter_folder, base) if adapter_folder else None
-    recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, carrier)
+    recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, unmerged)
     pairs = pair_tensors(base, derivative, leave_out)
     stored = plan(recipe, pairs)
-    if carrier and adapter and (reason := merged_only(list(adapter.factors))):
+    if unmerged and adapter and (reason := merged_only(list(adapter.factors))):
         raise InputError(
             f"{adapter.folder}: cannot be served unmerged: {reason}; take adapter out of serve_as, "
             "or leave these weights out (leave_out)"
@@ -194,7 +194,7 @@ def write_variant(
         "other": other,
         "biases": biases,
         "dtype": dtype,
-        "served": recipe.served,
+        "serve_as": recipe.serve_as,
         "leave_out": list(leave_out),
         "config_differences": differences,
     }
@@ -208,7 +208,7 @@ def fidelity_report(
     of_tensor = {item.pair.name: item.fidelity.report() for item in stored}
     return {
         "dtype": recipe.dtype,
-        "served": recipe.served,
+        "serve_as": recipe.serve_as,
         "all": sum((item.fidelity for item in stored), Fidelity()).report(),
         "roles": {
             role: sum((i.fidelity for i in stored if i.pair.role == role), Fidelity()).report()

@@ -34,7 +34,7 @@ class Recipe:
     unmerged: bool  # the adapter is served beside the checkpoint, not merged into it
 
     @property
-    def served(self) -> str:
+    def serve_as(self) -> str:
         """merged | adapter"""
         return "adapter" if self.unmerged else "merged"
 
