@@ -254,27 +254,27 @@ def factor_pair(
 
     changes |= {name: result.energy for name, result in results.items()}
     _write_ledger(output / LEDGER, base, derivative, pairs, changes)
-    write_json(
-        output / MANIFEST,
-        {
-            "base": _origin(base, manifests[0]),
-            "derivative": _origin(derivative, manifests[1]),
-            "method": METHOD[device],
-            "leave_out": list(leave_out),
-            "device": device,
-            "threads": threads,
-            "versions": versions(),
-            "matrices": {
-                pair.name: {
-                    "shape": list(base.entry(pair.name).shape),
-                    "file": f"{BASIS}/{pair.name}.safetensors",
-                    "size": results[pair.name].file_size,
-                    "sha256": results[pair.name].file_hash,
-                }
-                for pair in factored
-            },
-        },
-    )
+    made = {
+        "base": _origin(base, manifests[0]),
+        "derivative": _origin(derivative, manifests[1]),
+        "method": METHOD[device],
+        "leave_out": list(leave_out),
+        "device": device,
+        "threads": threads,
+        "versions": versions(),
+    }
+    matrices = {name: _basis_file(base, name, result) for name, result in results.items()}
+    write_json(output / MANIFEST, made | {"matrices": matrices})
+
+
+def _basis_file(base: Checkpoint, name: str, result: Factored) -> dict[str, Any]:
+    """What the manifest says of a factored matrix."""
+    return {
+        "shape": list(base.entry(name).shape),
+        "file": f"{BASIS}/{name}.safetensors",
+        "size": result.file_size,
+        "sha256": result.file_hash,
+    }
 
 
 def factor_matrices(

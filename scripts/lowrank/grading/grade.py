@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lowrank.errors import InputError
 from lowrank.files import cell_text, read_table, write_table
 from lowrank.grading.answers import RULES, extract, overlooked
-from lowrank.grading.equality import judge_any, judge_integers, shown
+from lowrank.grading.equality import Judged, judge_any, judge_integers, shown
 from lowrank.grading.judges import Judges
 from lowrank.pools import complete_pool, listed, need_columns, problem_name
 
@@ -63,15 +63,23 @@ def grade(
         )
     golds = gold_answers(problems)
     samples = complete_pool(samples, list(golds))
-    texts = _texts(samples)
-    written = [extract(text, reasoning_end, rule) for text in texts]
+    written = [extract(text, reasoning_end, rule) for text in _texts(samples)]
     pairs = list(zip(samples["problem_id"], written, strict=True))
     if answer_type == "integer":
         judged = judge_integers(golds, pairs)
     else:
         with Judges(workers, time_limit, memory_limit) as judges:
             judged = judge_any(golds, pairs, judges)
+    return _table(samples, golds, pairs, judged)
 
+
+def _table(
+    samples: "DataFrame",
+    golds: Mapping[str, str],
+    pairs: Sequence[tuple[str, str | None]],
+    judged: Judged,
+) -> "DataFrame":
+    """The table that `grade` returns; pairs: every sample's problem and the answer as written."""
     grades = samples.drop(columns=["completion", "completion_ids"], errors="ignore").rename(
         columns=_spared(samples.columns)
     )
@@ -79,11 +87,11 @@ def grade(
     graded = [nothing if pair[1] is None else judged[pair] for pair in pairs]
     grades.insert(2, "answer", [answer for answer, _, _ in graded])
     grades.insert(3, "correct", [correct for _, correct, _ in graded])
-    grades.insert(4, "extracted", [None if text is None else shown(text) for text in written])
+    grades.insert(4, "extracted", [None if text is None else shown(text) for _, text in pairs])
     grades.insert(5, "unjudged", [reason for _, _, reason in graded])
     audit = [
         answer is None and overlooked(text, golds[name])
-        for (answer, _, _), text, (name, _) in zip(graded, texts, pairs, strict=True)
+        for (answer, _, _), text, (name, _) in zip(graded, _texts(samples), pairs, strict=True)
     ]
     grades.insert(6, "overlooked", audit)
     for column in grades.select_dtypes("object"):

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -175,42 +175,45 @@ def model_metrics(
     check_ks(ks, size, model)
     weights = problem_weights(len(whole), generator(seed, benchmark, "problems"))
     spacings = problem_spacings(len(whole), generator(seed, benchmark, "spacings"))
-    rows = []
-    for estimate in estimates(whole, ks, seed) + column_estimates(grades):
-        value = math.fsum(estimate.values) / len(whole)
-        traces = traces_interval(value, estimate.variances, share=estimate.share)
-        bounded = spacings if estimate.share else None
-        problems = problems_interval(estimate.values, weights, bounded)
-        rows.append(
-            {
-                "metric": estimate.metric,
-                "k": estimate.k,
-                "estimator": "exact",
-                "value": value,
-                "traces_low": traces[0],
-                "traces_high": traces[1],
-                "problems_low": problems[0],
-                "problems_high": problems[1],
-                "problems_method": problems_method(estimate.values, estimate.share),
-            }
-        )
-    for k in ks:
-        draws = protocol(whole, k, repeats, (seed, model, benchmark))
-        rows.append(
-            {
-                "metric": "maj",
-                "k": k,
-                "estimator": "protocol",
-                "value": math.fsum(draws) / repeats,
-                "repeats_sd": float(draws.std(ddof=1)) if repeats > 1 else float("nan"),
-                "repeats_low": float(draws.min()),
-                "repeats_high": float(draws.max()),
-            }
-        )
+    exact = estimates(whole, ks, seed) + column_estimates(grades)
+    rows = [_exact_row(estimate, weights, spacings) for estimate in exact]
+    rows += [_protocol_row(k, protocol(whole, k, repeats, (seed, model, benchmark))) for k in ks]
     table = pandas.DataFrame(rows).assign(
         model=model, benchmark=benchmark, n_problems=len(whole), n_samples=size
     )
     return table.reindex(columns=list(COLUMNS))
+
+
+def _exact_row(estimate: Estimate, weights: Floats, spacings: Floats) -> dict[str, Any]:
+    """A row of an exact estimate; weights, spacings: of the resampled problems."""
+    value = math.fsum(estimate.values) / len(estimate.values)
+    traces = traces_interval(value, estimate.variances, share=estimate.share)
+    bounded = spacings if estimate.share else None
+    problems = problems_interval(estimate.values, weights, bounded)
+    return {
+        "metric": estimate.metric,
+        "k": estimate.k,
+        "estimator": "exact",
+        "value": value,
+        "traces_low": traces[0],
+        "traces_high": traces[1],
+        "problems_low": problems[0],
+        "problems_high": problems[1],
+        "problems_method": problems_method(estimate.values, estimate.share),
+    }
+
+
+def _protocol_row(k: int, draws: Floats) -> dict[str, Any]:
+    """A row of the post's protocol; draws: [repeats] what each gave."""
+    return {
+        "metric": "maj",
+        "k": k,
+        "estimator": "protocol",
+        "value": math.fsum(draws) / len(draws),
+        "repeats_sd": float(draws.std(ddof=1)) if len(draws) > 1 else float("nan"),
+        "repeats_low": float(draws.min()),
+        "repeats_high": float(draws.max()),
+    }
 
 
 def protocol(whole: Sequence[Pool], k: int, repeats: int, names: tuple[int, str, str]) -> Floats:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lowrank.errors import InputError
 from lowrank.files import whole_file
@@ -64,6 +64,17 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
     sequence of tensors that ends where the file does (a truncated file, overlapping offsets).
     """
     path = Path(path)
+    header, data_start, length = _parsed_header(path)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: its __metadata__ is no JSON object; get a sound copy")
+    entries = [_entry(path, name, given, data_start) for name, given in header.items()]
+    _check_gapless(path, entries, data_start, length)
+    return {entry.name: entry for entry in entries}, metadata
+
+
+def _parsed_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """A file's header, the byte at which its data begins, and how long the file is."""
     try:
         length = path.stat().st_size
         with path.open("rb") as content:
@@ -94,14 +105,12 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
         ) from None
     if not isinstance(header, dict):
         raise InputError(f"{path}: its header is no JSON object; get a sound copy")
+    return header, 8 + header_bytes, length
 
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path}: its __metadata__ is no JSON object; get a sound copy")
-    data_start = 8 + header_bytes
-    entries = [_entry(path, name, given, data_start) for name, given in header.items()]
-    expected = data_start
-    previous = "the header"
+
+def _check_gapless(path: Path, entries: list[TensorEntry], data_start: int, length: int) -> None:
+    """InputError unless the tensors follow one another from the header to the end of the file."""
+    expected, previous = data_start, "the header"
     for entry in sorted(entries, key=lambda entry: (entry.start, entry.size)):
         if entry.start != expected:
             what = "overlaps" if entry.start < expected else "leaves a gap after"
@@ -118,7 +127,6 @@ def read_header(path: str | Path) -> tuple[dict[str, TensorEntry], dict[str, str
             f"{path}: {what}: {expected} bytes expected, the file has {length} (it ends at tensor "
             f"{last}); get a sound copy"
         )
-    return {entry.name: entry for entry in entries}, metadata
 
 
 def _entry(path: Path, name: str, given: object, data_start: int) -> TensorEntry:

@@ -155,8 +155,8 @@ def take(
     others = {key: one for key, one in others.items() if key not in found}
     if not others:
         return found
-    told = "; ".join(sorted({listed(one.run.versions) for one in others.values()}))
-    what = f"{folder}: {len(others)} completions were made by {told}; here is {listed(versions)}"
+    told = "; ".join(sorted({spelled(one.run.versions) for one in others.values()}))
+    what = f"{folder}: {len(others)} completions were made by {told}; here is {spelled(versions)}"
     if resample == "ask":
         raise InputError(
             f"{what}; set resample to never to take them as they are, or to when-versions-change"
@@ -166,7 +166,7 @@ def take(
     return found
 
 
-def listed(versions: dict[str, str]) -> str:
+def spelled(versions: dict[str, str]) -> str:
     """Versions as a person writes them."""
     return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
 
