@@ -14,6 +14,7 @@ from lowrank.claims import check_output
 from lowrank.errors import run
 from lowrank.files import whole_file
 from lowrank.train import training
+from lowrank.train.settings import read_settings
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     check_output(arguments.output, [arguments.settings])
-    rows = training.benchmark(training.read_settings(arguments.settings))
+    rows = training.benchmark(read_settings(arguments.settings))
     with whole_file(arguments.output) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 

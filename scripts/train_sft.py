@@ -15,6 +15,7 @@ from pathlib import Path
 from lowrank.errors import run
 from lowrank.models.manifest import claim_checkpoint
 from lowrank.train import training
+from lowrank.train.settings import read_settings
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     claim_checkpoint(arguments.output, [arguments.settings, arguments.base])
     training.train_sft(
-        training.read_settings(arguments.settings),
+        read_settings(arguments.settings),
         arguments.stage,
         arguments.base,
         arguments.output,

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from lowrank.train import chains, training
+from lowrank.train.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "resources" / "mini"
 MODELS = ("pretrained", "sft", "rl")
-SETTINGS = training.read_settings(ROOT / "experiments" / "training" / "mini.yaml")
+SETTINGS = read_settings(ROOT / "experiments" / "training" / "mini.yaml")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

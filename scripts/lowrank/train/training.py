@@ -6,11 +6,12 @@ Everything heavy is imported where it is used, so that the programs' --help stay
 import os
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lowrank.errors import InputError
 from lowrank.models.manifest import move_checkpoint
 from lowrank.train import chains
+from lowrank.train.settings import FineTuning, Settings, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM, TrainerCallback
@@ -36,22 +37,7 @@ TEMPLATE = (
 )
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The training settings (experiments/training/*.yaml); InputError if a stage is missing."""
-    import yaml
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the training settings, a YAML file")
-    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    stages = ("model", "prompt", "benchmark", "pretrained", "worked", "sft", "rl")
-    missing = [stage for stage in stages if stage not in (settings or {})]
-    if missing:
-        raise InputError(f"{path}: {', '.join(missing)} missing; every one of {stages} is needed")
-    return settings
-
-
-def benchmark(settings: dict[str, Any]) -> list[dict[str, str]]:
+def benchmark(settings: Settings) -> list[dict[str, str]]:
     """The benchmark's rows (problem_id, problem, answer): distinct, from the held-out side."""
     wanted = settings["benchmark"]
     drawn = chains.chains(random.Random(wanted["seed"]), wanted["lengths"], benchmark=True)
@@ -100,7 +86,7 @@ def make_tokenizer(stage: str) -> "PreTrainedTokenizerFast":
     )
 
 
-def make_model(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -> Any:
+def make_model(settings: Settings, tokenizer: "PreTrainedTokenizerFast") -> Any:
     """A new tied Qwen2 in float32, from torch's global seed (set it before)."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -149,9 +135,7 @@ def untie(model: "Qwen2ForCausalLM", max_position_embeddings: int) -> "Qwen2ForC
     return other
 
 
-def prompt_ids(
-    tokenizer: "PreTrainedTokenizerFast", settings: dict[str, Any], problem: str
-) -> list[int]:
+def prompt_ids(tokenizer: "PreTrainedTokenizerFast", settings: Settings, problem: str) -> list[int]:
     """Token ids of a problem's prompt, up to and with the opened `<think>`."""
     ids: list[int] = tokenizer.apply_chat_template(
         messages(settings, problem), add_generation_prompt=True, return_dict=False
@@ -159,7 +143,7 @@ def prompt_ids(
     return ids
 
 
-def messages(settings: dict[str, Any], problem: str) -> list[dict[str, str]]:
+def messages(settings: Settings, problem: str) -> list[dict[str, str]]:
     """The chat that asks a problem."""
     prompt = settings["prompt"]
     return [
@@ -168,7 +152,7 @@ def messages(settings: dict[str, Any], problem: str) -> list[dict[str, str]]:
     ]
 
 
-def facts_rows(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -> list[Row]:
+def facts_rows(settings: Settings, tokenizer: "PreTrainedTokenizerFast") -> list[Row]:
     """Tokenised pretraining documents (`<|text|>3*7=1;...`) with labels.
 
     The loss is on the results and on a random share of the other tokens: with all tokens
@@ -192,7 +176,7 @@ def facts_rows(settings: dict[str, Any], tokenizer: "PreTrainedTokenizerFast") -
 
 
 def trace_rows(
-    settings: dict[str, Any], stage: dict[str, Any], tokenizer: "PreTrainedTokenizerFast"
+    settings: Settings, stage: FineTuning, tokenizer: "PreTrainedTokenizerFast"
 ) -> list[Row]:
     """Tokenised SFT examples: a prompt, a right trace and eos, with the loss on the latter two."""
     problems = chains.chains(random.Random(stage["seed"]), stage["lengths"], benchmark=False)
@@ -207,7 +191,7 @@ def trace_rows(
     return rows
 
 
-def trainer_arguments(stage: dict[str, Any], output: Path) -> dict[str, Any]:
+def trainer_arguments(stage: Stage, output: Path) -> dict[str, Any]:
     """What the trainers of all three stages are given alike."""
     return {
         "output_dir": str(output),
@@ -279,7 +263,7 @@ def save(model: Any, tokenizer: Any, output: Path, dtype: str, shard_size: str =
     move_checkpoint(partial, output)
 
 
-def train_pretrained(settings: dict[str, Any], output: Path, threads: int) -> None:
+def train_pretrained(settings: Settings, output: Path, threads: int) -> None:
     """Train the tied bfloat16 grandparent on facts and store it in `output`."""
     stage = settings["pretrained"]
     set_up(threads, stage["seed"])
@@ -308,7 +292,9 @@ def train_pretrained(settings: dict[str, Any], output: Path, threads: int) -> No
     save(model, tokenizer, output, "bfloat16")
 
 
-def train_sft(settings: dict[str, Any], name: str, base: Path, output: Path, threads: int) -> None:
+def train_sft(
+    settings: Settings, name: Literal["worked", "sft"], base: Path, output: Path, threads: int
+) -> None:
     """Fine-tune `base`, untied, on traces, by the settings of stage `name` (worked or sft).
 
     Stored in bfloat16 in `output`, so that what follows starts from exactly these values.
@@ -342,7 +328,7 @@ def train_sft(settings: dict[str, Any], name: str, base: Path, output: Path, thr
     save(model, tokenizer, output, "bfloat16")
 
 
-def train_rl(settings: dict[str, Any], base: Path, output: Path, threads: int) -> None:
+def train_rl(settings: Settings, base: Path, output: Path, threads: int) -> None:
     """Train `base` by GRPO, on-policy; store it in float32, in shards, in `output`."""
     stage = settings["rl"]
     set_up(threads, stage["seed"])
