@@ -11,6 +11,7 @@ import pandas as pd
 from lowrank.claims import claim
 from lowrank.files import whole_file
 from lowrank.metrics.evaluation import write_numbers
+from lowrank.plan.settings import Described
 from lowrank.report import (
     consistency,
     deltas,
@@ -108,9 +109,9 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
     }
 
 
-def _asked(experiment: dict[str, Any]) -> list[str]:
+def _asked(experiment: Described) -> list[str]:
     """The parts of the report that the experiment asks for; see outputs.py."""
-    read = [key for key in ("divergence", "locate") if experiment.get(key)]
+    read = [key for key in ("divergence", "locate") if experiment[key]]
     return ["accuracy"] * accuracy(experiment) + read
 
 
