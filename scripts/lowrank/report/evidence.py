@@ -163,7 +163,7 @@ def parts(experiment: Described) -> list[str]:
 def read_experiment(path: str | Path) -> Described:
     """The resolved experiment; InputError names a key that is missing."""
     experiment: Described = read_json(path)
-    missing = sorted(Described.__required_keys__ - experiment.keys())
+    missing = [key for key in sorted(Described.__required_keys__) if key not in experiment]
     if missing:
         raise InputError(
             f"{path}: lacks {', '.join(missing)}; the workflow writes this file for its report,"
