@@ -1,5 +1,7 @@
 """What is planned, and refused, before anything runs."""
 
+import re
+
 import pytest
 from workflow_case import ROOT, make_case, snakemake
 
@@ -39,6 +41,21 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
     }
     readme = (ROOT / "README.md").read_text()
     assert f"- {stats['total']} jobs, {stats['sample']} of them sampling" in readme
+
+
+def arrows(mermaid: str) -> set[tuple[str, str]]:
+    """(from, to) of a flow chart, by the names in its boxes."""
+    names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]", mermaid, re.MULTILINE))
+    found = re.findall(r"^\s*(id\d+) --> (id\d+)", mermaid, re.MULTILINE)
+    return {(names[one], names[other]) for one, other in found}
+
+
+def test_the_picture_of_the_rules_is_current(tmp_path):
+    case = make_case(tmp_path / "case")
+    now = snakemake(case, "--rulegraph", "mermaid-js").stdout
+    page = (ROOT / "docs/architecture.md").read_text()
+    (shown,) = re.findall(r"```mermaid\n(.*?)```", page, re.DOTALL)
+    assert arrows(now) == arrows(shown)
 
 
 @pytest.mark.parametrize(
