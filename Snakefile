@@ -84,6 +84,7 @@ wildcard_constraints:
     compared="|".join(compared(experiment)),
     part="|".join(experiment.parts),
     adapter="|".join(experiment.adapters),
+    description="|".join(experiment.descriptions),
 
 
 rule all:

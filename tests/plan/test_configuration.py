@@ -113,6 +113,7 @@ def test_what_another_workflow_asks_is_named_after_its_module():
 
 def test_forms_and_controls_are_named_by_what_they_are():
     asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
+    asked |= {"controls": ["other"]}
     forms = load(CONFIG | asked | {"serve_dtype": ["bfloat16", "float32"]}, ROOT)
     assert list(forms.variants) == [
         "r3-copy", "r3-copy-float32", "r3-copy-adapter", "r3-copy-float32-adapter",
@@ -125,6 +126,42 @@ def test_forms_and_controls_are_named_by_what_they_are():
     ]  # fmt: skip
     # The names of those that there were stay, so nothing of theirs is made again.
     assert set(load(CONFIG | asked, ROOT).variants) <= set(every.variants)
+
+
+def test_a_control_can_be_limited_to_some_ranks():
+    """And stands beside the first of `other` then."""
+    asked = {"ranks": [2], "other": ["keep", "copy"], "controls": ["random", {"rescaled": [1, 3]}]}
+    made = load(CONFIG | asked, ROOT)
+    assert list(made.variants)[2:] == [
+        "random-r2-keep", "random-r2-copy", "rescaled-r1-keep", "rescaled-r3-keep",
+    ]  # fmt: skip
+    assert made.control_flags("rescaled-r1") == "--rescale"
+    text = asked | {"controls": [{"rescaled": ["1"]}]}  # as on the command line
+    assert "rescaled-r1-keep" in load(CONFIG | text, ROOT).variants
+
+
+def test_other_descriptions_stand_beside_the_first_form():
+    asked = {"ranks": [2, 3], "other": ["keep", "copy"], "serve_as": ["adapter", "merged"]}
+    asked |= {"serve_dtype": ["float32", "bfloat16"], "controls": ["sparse", "bitdelta"]}
+    made = load(CONFIG | asked, ROOT)
+    packed = [name for name, variant in made.variants.items() if variant.description]
+    assert packed == ["sparse-r2-keep-float32", "sparse-r3-keep-float32", "bitdelta-keep-float32"]
+    assert {made.variants[name].serving for name in packed} == {"merged"}
+    assert list(made.descriptions) == ["sparse-r2", "sparse-r3", "bitdelta"]
+    assert made.described == ["sparse", "bitdelta"]
+    assert made.bytes_of_ranks == [2, 3]
+    assert [made.adapter(name) for name in packed] == [[], [], []]
+    (found,) = made.description_of("bitdelta-keep-float32")
+    assert found.record == Path("results/mini/descriptions/rl/bitdelta/description.json")
+    assert made.description_of("r2-keep-float32") == []
+
+
+def test_what_would_neither_be_sampled_nor_read_is_not_made():
+    asked = {"ranks": [3], "other": ["copy"], "controls": ["other", "random"], "divergence": None}
+    unread = load(CONFIG | asked | {"only_read": ["random"]}, ROOT)
+    assert list(unread.variants) == ["r3-copy", "r0-copy"]
+    with pytest.raises(InputError, match="only_read has lowrank, which would be neither sampled"):
+        load(CONFIG | asked | {"only_read": ["lowrank", "other", "random"]}, ROOT)
 
 
 def test_a_variant_is_built_and_served_as_it_is_named():
@@ -160,7 +197,13 @@ def test_an_adapter_is_filled_up_only_where_it_must_be():
 
 def test_references_and_variants_are_sampled_in_that_order():
     mini = load(CONFIG, ROOT)
-    assert mini.sampled == [*mini.subject["references"], *mini.variants]
+    assert mini.read == [*mini.subject["references"], *mini.variants]
+    read = mini.config["only_read"]
+    assert mini.sampled == [
+        name
+        for name in mini.read
+        if name not in mini.variants or mini.variants[name].kind not in read
+    ]
 
 
 def test_files_of_weights_are_named_as_hubs_name_them(root):
@@ -213,8 +256,32 @@ def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monke
             {"serve_dtype": ["int8"]},
             'config.yaml: serve_dtype[0]: is "int8", must be one of bfloat',
         ),
-        ({"serve_as": ["adapter"], "ranks": [16, 600]}, "config.yaml: ranks has 600, but vLLM"),
+        (
+            {"serve_as": ["adapter"], "ranks": [16, 600]},
+            "config.yaml: rank 600 is asked for, but vLLM",
+        ),
         ({"controls": ["top"]}, 'config.yaml: controls[0]: is "top", must be one of other, biases'),
+        (
+            {"controls": [{"rescale": [1]}]},
+            "config.yaml: controls[0]: unknown key rescale; known are random, bottom, rescaled",
+        ),
+        ({"controls": [{"other": [1]}]}, "config.yaml: controls[0]: unknown key other; known"),
+        ({"controls": [{"random": []}]}, "config.yaml: controls[0].random: is empty; at least 1"),
+        ({"controls": [{}]}, "config.yaml: controls[0]: is empty; at least 1"),
+        ({"controls": [{"random": [0]}]}, "config.yaml: controls[0].random[0]: is 0, must be at"),
+        ({"controls": [7]}, "config.yaml: controls[0]: is 7, must be of type string or object"),
+        (
+            {"controls": ["random", {"random": [4]}]},
+            "config.yaml: controls names random twice; give it once, with all ranks",
+        ),
+        (
+            {"serve_as": ["adapter"], "ranks": [16], "controls": [{"random": [600]}]},
+            "config.yaml: rank 600 is asked for, but vLLM",
+        ),
+        (
+            {"only_read": ["r4"]},
+            'config.yaml: only_read[0]: is "r4", must be one of lowrank, other',
+        ),
         ({"seed": 1e3}, "config.yaml: seed: is 1000.0, must be of type integer"),
         ({"seed": True}, "config.yaml: seed: is true, must be of type integer"),
         ({"margin": math.nan}, "config.yaml: margin: is NaN, must be of type number"),

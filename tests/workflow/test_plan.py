@@ -11,7 +11,8 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
     # Nothing listens there: a plan that asked a hub would fail.
     planned_post = snakemake(
         case, "--configfile", "config.yaml", "--config", "experiment=deepscaler",
-        "ranks=[16,64,256]", "other=[copy,keep]", "samples=64", "maj_k=[8,16,32]", "--dry-run",
+        "ranks=[16,64,256]", "other=[copy,keep]", "samples=64",
+        "maj_k=[8,16,32]", "--dry-run",
         environment={"HF_ENDPOINT": "http://127.0.0.1:9", "CUDA_VISIBLE_DEVICES": ""},
     ).stdout  # fmt: skip
     stats = {}

@@ -102,6 +102,8 @@ rule divergence_metrics:
     input:
         tables=[layout.divergence("{benchmark}").tokens(model) for model in experiment.read],
         records=[layout.divergence("{benchmark}").record(model) for model in experiment.read],
+        sizes=[layout.delta(experiment.subject["delta"]).descriptions]
+        * bool(divergence.equal_bytes(experiment)[1]),
     output:
         tables=[layout.divergence("{benchmark}").summary(table) for table in divergence.TABLES],
     log:

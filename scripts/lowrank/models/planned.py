@@ -63,7 +63,7 @@ def check_sizes(experiment: Experiment) -> None:
 
 
 def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
-    """(file, its record, bytes that the record says) of all models' and adapters' weights."""
+    """(file, its record, bytes that the record says) of models, adapters and descriptions."""
     for model in [*experiment.models, *experiment.variants]:
         folder = experiment.checkpoint(model).folder
         said = (own_manifest(folder) or {"files": {}})["files"]
@@ -74,6 +74,10 @@ def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
         adapter = experiment.layout.adapter(experiment.subject["delta"], name)
         if adapter.record.is_file():
             yield adapter.weights, adapter.record.name, read_json(adapter.record)["weights"]["size"]
+    for name in experiment.descriptions:
+        found = experiment.layout.description(experiment.subject["delta"], name)
+        if found.record.is_file():
+            yield found.packed, found.record.name, read_json(found.record)["weights"]["size"]
 
 
 def _bases(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:

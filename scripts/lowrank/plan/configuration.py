@@ -16,6 +16,7 @@ import yaml
 
 from lowrank.errors import InputError
 from lowrank.places import ROOT, locate
+from lowrank.plan.controls import kinds_asked
 from lowrank.plan.experiment import Experiment
 from lowrank.plan.served import VLLM_RANKS, check_compute_dtype
 from lowrank.plan.strict_yaml import read_yaml
@@ -81,6 +82,8 @@ def _typed(config: dict[str, Any]) -> dict[str, Any]:
     """`--config 'ranks=[8,16]' details=false` reaches us as strings; what they stand for."""
     config = dict(config)
     config |= {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
+    if isinstance(config.get("controls"), list):
+        config["controls"] = [_ranks(entry) for entry in config["controls"]]
     for key in ("details", "keep_variants"):
         if config.get(key) in ("true", "false"):
             config[key] = config[key] == "true"
@@ -108,6 +111,13 @@ def _numbers(values: Any) -> Any:
     if not isinstance(values, list):
         return values
     return [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
+
+
+def _ranks(entry: Any) -> Any:
+    """A control with its ranks as integers; one without as it is."""
+    if not isinstance(entry, dict):
+        return entry
+    return {kind: _numbers(ranks) for kind, ranks in entry.items()}
 
 
 def _settings(values: Any) -> Any:
@@ -253,16 +263,20 @@ def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
                 f"{asked}: maj_k has {k}, more than samples: {samples}; a vote of k needs a"
                 " pool of at least k"
             )
-    too_high = [rank for rank in experiment.config["ranks"] if rank > VLLM_RANKS[-1]]
-    if too_high and "adapter" in experiment.config["serve_as"]:
+    named = [kind for entry in experiment.config["controls"] for kind in kinds_asked([entry])]
+    if twice := [kind for kind in named if named.count(kind) > 1]:
+        raise InputError(f"{asked}: controls names {twice[0]} twice; give it once, with all ranks")
+    unmerged = [v.rank for v in experiment.variants.values() if v.unmerged]
+    too_high = [rank for rank in unmerged if rank > VLLM_RANKS[-1]]
+    if too_high:
         raise InputError(
-            f"{asked}: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
-            f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
+            f"{asked}: rank {too_high[0]} is asked for, but vLLM serves an adapter unmerged up to"
+            f" rank {VLLM_RANKS[-1]}; take adapter out of serve_as"
         )
-    if experiment.config["only_read"] and not experiment.config["divergence"]:
+    if not experiment.accuracy and not experiment.config["divergence"]:
         raise InputError(
-            f"{asked}: only_read has {experiment.config['only_read'][0]}, which would be neither"
-            " sampled nor read, as divergence is null; set divergence, or take it out of only_read"
+            f"{asked}: only_read has lowrank, which would be neither sampled nor read, as"
+            " divergence is null; set divergence, or take it out of only_read"
         )
     sampled = [v.kind for v in experiment.variants.values() if v.name in experiment.sampled]
     if sampled and not experiment.accuracy:

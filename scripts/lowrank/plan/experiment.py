@@ -17,10 +17,10 @@ from typing import Any
 from lowrank.errors import InputError
 from lowrank.places import locate
 from lowrank.plan.checkpoint_files import SINGLE, taken, weight_files
-from lowrank.plan.controls import LOWRANK, kind_of, prefix
+from lowrank.plan.controls import LOWRANK, kind_of, kinds_asked
 from lowrank.plan.digest import source_digest
-from lowrank.plan.layout import Adapter, Checkpoint, Layout
-from lowrank.plan.served import VLLM_RANKS
+from lowrank.plan.layout import Adapter, Checkpoint, Description, Layout
+from lowrank.plan.variant import Variant
 
 # Sampling settings that change speed and memory, never a completion.
 SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
@@ -28,43 +28,6 @@ SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
 NO_QUESTION = ("experiment", "keep_variants", "results")
 # What a job may use.
 RESOURCES = ("threads", "mem_mb", "runtime")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A model made from the base and a part of the delta."""
-
-    kind: str  # lowrank, or the control that it is (plan/controls.py)
-    rank: int
-    other: str  # where embeddings, head and norms come from: copy | keep
-    dtype: str  # bfloat16 | float16 | float32
-    serving: str  # merged | adapter
-
-    @property
-    def name(self) -> str:
-        """r16-copy; what is not as in the post is named too: bottom-r16-copy-float32-adapter."""
-        control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
-        dtype = "" if self.dtype == "bfloat16" else f"-{self.dtype}"
-        serving = "" if self.serving == "merged" else f"-{self.serving}"
-        return f"{control}r{self.rank}-{self.other}{dtype}{serving}"
-
-    @property
-    def adapter(self) -> str | None:
-        """Name of its adapter; filled up with zeros if vLLM serves it and lists no such rank."""
-        if self.rank == 0:
-            return None
-        control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
-        return f"{control}r{self.rank}{'-padded' * self.padded}"
-
-    @property
-    def unmerged(self) -> bool:
-        """Whether its adapter is served on top of it, not merged into it."""
-        return self.serving == "adapter"
-
-    @property
-    def padded(self) -> bool:
-        """Whether its adapter is filled up with zeros to a rank that vLLM serves."""
-        return self.unmerged and self.rank not in VLLM_RANKS
 
 
 @dataclass(frozen=True)
@@ -118,15 +81,23 @@ class Experiment:
     def variants(self) -> dict[str, Variant]:
         """Every variant, by name: the post's in the order of its tables, then the controls."""
         config, made = self.config, []
-        for kind in (LOWRANK.name, *config["controls"]):
-            ways, others, ranks = config["serve_as"], config["other"], config["ranks"]
-            if only := kind_of(kind).other:  # there is nothing to keep apart from the weights
-                ways, others, ranks = ["merged"], [only], [0]
+        asked = {LOWRANK.name: None} | kinds_asked(config["controls"])
+        if not config["divergence"]:  # nothing would be known of controls that are only read
+            unknown = {*config["only_read"]} - {LOWRANK.name}
+            asked = {kind: ranks for kind, ranks in asked.items() if kind not in unknown}
+        for kind, limited in asked.items():
+            ways, others, ranks = config["serve_as"], config["other"], limited or config["ranks"]
+            dtypes, control = config["serve_dtype"], kind_of(kind)
+            others = others[:1] if limited else others
+            if control.packed:  # one beside the first form of each rank
+                ways, others, dtypes = ["merged"], others[:1], dtypes[:1]
+            if control.other:  # there is nothing to keep apart from the weights
+                ways, others = ["merged"], [control.other]
+            if control.other or not control.ranked:
+                ranks = [0]
             made += [
                 Variant(kind, rank, other, dtype, serving)
-                for serving, dtype, other, rank in product(
-                    ways, config["serve_dtype"], others, ranks
-                )
+                for serving, dtype, other, rank in product(ways, dtypes, others, ranks)
             ]
         return {variant.name: variant for variant in made}
 
@@ -191,6 +162,27 @@ class Experiment:
         """The adapter of a variant; none if its rank is 0."""
         name = self.variants[variant].adapter
         return [self.layout.adapter(self.subject["delta"], name)] if name else []
+
+    @cached_property
+    def descriptions(self) -> dict[str, Variant]:
+        """Every description by name, with the variant that it is made for."""
+        return {v.description: v for v in self.variants.values() if v.description}
+
+    @cached_property
+    def described(self) -> list[str]:
+        """The kinds of descriptions that are asked for."""
+        return list(dict.fromkeys(v.kind for v in self.descriptions.values()))
+
+    @cached_property
+    def bytes_of_ranks(self) -> list[int]:
+        """The ranks at whose bytes descriptions are measured: every rank that is asked for."""
+        limited = {v.rank for v in self.descriptions.values() if v.rank}
+        return sorted({*self.config["ranks"], *limited})
+
+    def description_of(self, variant: str) -> list[Description]:
+        """The description that a variant is made of; none for most."""
+        name = self.variants[variant].description
+        return [self.layout.description(self.subject["delta"], name)] if name else []
 
     def unmerged(self, model: str) -> list[Adapter]:
         """The adapter that is served on a model, not merged into it; none for most."""
@@ -319,6 +311,7 @@ class Experiment:
             "base": self.base,
             "derivative": self.derivative,
             "variants": variants,
+            "descriptions": self.described,
             **{k: v for k, v in self.config.items() if k not in NO_QUESTION},
         }
         return json.dumps(resolved, ensure_ascii=False)

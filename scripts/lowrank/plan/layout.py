@@ -69,6 +69,11 @@ class Delta:
         return self.folder / "summary.parquet"
 
     @property
+    def descriptions(self) -> Path:
+        """A row a matrix and description: its bytes and its error."""
+        return self.folder / "descriptions.parquet"
+
+    @property
     def statistics(self) -> Path:
         """What the columns of spectrum and summary say."""
         return self.folder / "statistics.json"
@@ -92,6 +97,22 @@ class Adapter:
     def record(self) -> Path:
         """Effective ranks and energy kept; written last, stands for the adapter."""
         return self.folder / "adapter.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """The folder of a delta described otherwise than by its top directions."""
+
+    folder: Path
+
+    @property
+    def packed(self) -> Path:
+        return self.folder / "description.safetensors"
+
+    @property
+    def record(self) -> Path:
+        """Its bytes; written last, stands for the description."""
+        return self.folder / "description.json"
 
 
 @dataclass(frozen=True)
@@ -157,6 +178,9 @@ class Layout:
 
     def adapter(self, delta: str, adapter: str) -> Adapter:
         return Adapter(self.folder / "adapters" / delta / adapter)
+
+    def description(self, delta: str, description: str) -> Description:
+        return Description(self.folder / "descriptions" / delta / description)
 
     def problems(self, benchmark: str) -> Path:
         """A benchmark's problems and answers."""

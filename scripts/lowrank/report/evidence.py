@@ -16,7 +16,7 @@ from lowrank.errors import InputError
 from lowrank.files import read_json, read_table
 from lowrank.metrics import comparisons
 from lowrank.places import locate
-from lowrank.plan.controls import LOWRANK, prefix
+from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.layout import Layout
 
 NEEDED = (
@@ -114,8 +114,9 @@ class Evidence:
         if model not in experiment["variants"]:
             return experiment["models"][model].get("label", model)
         variant = experiment["variants"][model]
-        control = prefix(variant["kind"])
-        words = [control] * bool(control) + [f"r = {variant['rank']}", variant["other"]]
+        kind, control = kind_of(variant["kind"]), prefix(variant["kind"])
+        rank = f"bytes of r = {variant['rank']}" if kind.packed else f"r = {variant['rank']}"
+        words = [control] * bool(control) + [rank] * kind.ranked + [variant["other"]]
         words += [variant["dtype"]] * (variant["dtype"] != experiment["serve_dtype"][0])
         unlike = variant["rank"] > 0 and variant["serving"] != experiment["serve_as"][0]
         return ", ".join(words + [variant["serving"]] * unlike)

@@ -17,11 +17,14 @@ from lowrank.report import (
     divergence_section,
     divergence_words,
     divergences,
+    equal_bytes,
+    rescaled,
     sentences,
     shares,
     verdicts,
 )
 from lowrank.report.divergences import Distances
+from lowrank.report.equal_bytes import EqualBytes
 from lowrank.report.evidence import Evidence, accuracy, gather, read_experiment, stacked
 from lowrank.report.outputs import PAGE, PICTURES, outputs, pictures, tables
 from lowrank.report.provenance import provenance
@@ -69,9 +72,10 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     for name in tables(asked):
         write_numbers(output / f"tables/{name}.csv", frames[name])
     drawn = _draw(found, frames, output / "figures")
-    added = divergence_section.figures(found, distances, frames["results"])
+    equal = equal_bytes.gather(found, distances, frames["results"])
+    added = divergence_section.figures(found, distances, equal, frames["results"])
     drawn |= _saved(added, output / "figures")
-    page = render(_content(found, distances, frames, drawn))
+    page = render(_content(found, distances, equal, frames, drawn))
     path = output / PAGE
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -110,7 +114,7 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
 
 def _asked(experiment: dict[str, Any]) -> list[str]:
     """The parts of the report that the experiment asks for; see outputs.py."""
-    read = [key for key in ("divergence", "locate") if experiment.get(key)]
+    read = [key for key in ("divergence", "locate", "descriptions") if experiment.get(key)]
     return ["accuracy"] * accuracy(experiment) + read
 
 
@@ -144,6 +148,7 @@ def _saved(made: "dict[str, Figure]", folder: Path) -> dict[str, str]:
 def _content(
     found: Evidence,
     distances: dict[str, Distances],
+    equal: EqualBytes | None,
     frames: dict[str, pd.DataFrame],
     drawn: dict[str, str],
 ) -> dict[str, Any]:
@@ -187,12 +192,20 @@ def _content(
         "warnings": sentences.warnings(found),
         "answer": [
             *sentences.answer(found, frames),
+            *(
+                sentence
+                for name in experiment["benchmarks"]
+                for sentence in rescaled.sentences(
+                    found, frames["comparisons"], name, distances.get(name)
+                )
+            ),
             *(divergence_words.first_screen(found, name, one) for name, one in distances.items()),
+            *(equal_bytes.first_screen(found, equal) if equal else []),
         ],
         "benchmarks": benchmarks,
         "uncertainty": sentences.uncertainty(found, frames) if found.accuracy else [],
         "verdicts": verdicts.shown(found, frames["comparisons"]) if found.accuracy else [],
-        "divergence": divergence_section.content(found, distances, results, figure),
+        "divergence": divergence_section.content(found, distances, equal, results, figure),
         "changed": sentences.changed(found, frames["deltas"]),
         "shares": shares.shares_table(found),
         "deltas": shown,

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lowrank.plan.controls import in_order, kind_of, other_weights
+from lowrank.plan.controls import in_order, kind_of, kinds_asked, other_weights
 from lowrank.report import verdicts
 from lowrank.report.cells import DASH, PLUS_MINUS, TIMES, fraction, joined, percent
 from lowrank.report.deltas import energy_at, null_energy_at, ranks_of
@@ -57,7 +57,12 @@ def _made(found: Evidence) -> str:
         f" {base}, with biases from {derivative} and with {others(found)} {sources}. It was"
         f" {served_as}, and stored as {joined(experiment['serve_dtype'])}."
     )
-    controls = [kind_of(kind).what for kind in experiment["controls"]]
+    limits = kinds_asked(experiment["controls"])
+    controls = [
+        kind_of(kind).what + (f" (rank {joined(list(map(str, ranks)))})" if ranks else "")
+        for kind, ranks in limits.items()
+        if any(variant["kind"] == kind for variant in found.controls.values())
+    ]
     return said + (f" Controls: {'; '.join(controls)}." if controls else "")
 
 

@@ -30,6 +30,7 @@ from lowrank.models.safetensors_file import (
 from lowrank.plan.checkpoint_files import SINGLE, TOKENIZER_FILES, plain_file
 from lowrank.progress import Progress
 from lowrank.variants.adapter import Adapter, open_adapter
+from lowrank.variants.description import Description, open_description
 from lowrank.variants.fidelity import Fidelity
 from lowrank.variants.recipe import Fate, Recipe, Stored, fate, plan
 
@@ -93,16 +94,16 @@ def factored_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
     import torch
 
     adapter, name = recipe.adapter, item.pair.name
-    A, B = adapter.read(name)
-    dtype = getattr(torch, recipe.dtype)  # an engine holds the factors in the dtype it serves
-    cast_A, cast_B = A.to(dtype).float(), B.to(dtype).float()
+    change_of = adapter.rows(name)
+    if recipe.unmerged:  # an engine holds the factors in the dtype it serves
+        served_of = adapter.rows(name, getattr(torch, recipe.dtype))
     known = adapter.bases.get(name)
     content = content_digest(item.pair.base) if known else None
     for first, stop in row_chunks(item.shape, CHUNK):
         base = recipe.base.read(name, first, stop, content)
-        change = B[first:stop] @ A
+        change = change_of(first, stop)
         if recipe.unmerged:
-            yield Rows(base, base, change, cast_B[first:stop] @ cast_A)
+            yield Rows(base, base, change, served_of(first, stop))
         else:
             yield Rows(base + change, base, change)
     if known:
@@ -146,25 +147,33 @@ def write_variant(
     leave_out: Sequence[str] = (),
     carrier: bool = False,
     threads: int = 1,
+    description_folder: str | Path | None = None,
 ) -> None:
-    """Write a checkpoint: the base with an adapter merged, other weights and biases copied or kept.
+    """Write a checkpoint: the base with a change merged, other weights and biases copied or kept.
 
-    Without an adapter (or with `carrier`, where the adapter is served beside it) the projections
+    The change is an adapter's, or a description's (lowrank.variants.description).
+    Without one (or with `carrier`, where the adapter is served beside it) the projections
     stay the base's. Rows of a tensor are in memory, never a model. manifest.json comes last.
-    Raises InputError if base, derivative and adapter do not fit each other.
+    Raises InputError if base, derivative and change do not fit each other.
     """
     import torch
 
     torch.set_num_threads(threads)
     output = Path(output)
-    inputs = (base_folder, derivative_folder, tokenizer_folder, adapter_folder)
+    inputs = (
+        base_folder, derivative_folder, tokenizer_folder, adapter_folder, description_folder,
+    )  # fmt: skip
     check_output(output, inputs)
     base, derivative = open_pair(base_folder, derivative_folder)
-    adapter = open_adapter(adapter_folder, base) if adapter_folder else None
+    adapter: Adapter | Description | None = None
+    if adapter_folder:
+        adapter = open_adapter(adapter_folder, base)
+    elif description_folder:
+        adapter = open_description(description_folder, base)
     recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, carrier)
     pairs = pair_tensors(base, derivative, leave_out)
     stored = plan(recipe, pairs)
-    if carrier and adapter and (reason := merged_only(list(adapter.factors))):
+    if carrier and adapter and (reason := merged_only(adapter.names)):
         raise InputError(
             f"{adapter.folder}: cannot be served unmerged: {reason}; take adapter out of serve_as, "
             "or leave these weights out (leave_out)"
@@ -188,7 +197,9 @@ def write_variant(
     write_json(output / "fidelity.json", fidelity_report(recipe, pairs, stored))
     source = {
         **origins,
-        "adapter": _hash_of(adapter) if adapter else None,
+        ("description" if description_folder else "adapter"): _hash_of(adapter)
+        if adapter
+        else None,
         "other": other,
         "biases": biases,
         "dtype": dtype,
@@ -298,6 +309,5 @@ def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _hash_of(adapter: Adapter) -> dict[str, str]:
-    file = next(iter(adapter.factors.values()))[0].file
-    return {"folder": str(adapter.folder), "sha256": sha256(file)}
+def _hash_of(adapter: Adapter | Description) -> dict[str, str]:
+    return {"folder": str(adapter.folder), "sha256": sha256(adapter.file)}
