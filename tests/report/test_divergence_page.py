@@ -42,7 +42,8 @@ def make_divergences(folder, scales=SCALES, tokens=30):
         noisy = scale * kl * draw.uniform(0.8, 1.2, size=len(table))
         same = draw.random(len(table)) >= 0.05 * scale
         write_table(where / f"{model}.parquet", table.assign(kl=noisy, equal_top=same))
-        write_json(where / f"{model}.json", {"reference": "r" * 64, "model": {"sha256": SERVED}})
+        served = {"sha256": SERVED, "adapter_sha256": None}
+        write_json(where / f"{model}.json", {"reference": "r" * 64, "model": served})
     counts = {"problems": PROBLEMS, "completions": 4 * PROBLEMS, "tokens": len(table),
               "left_out": {"no ids are kept, and its text has other tokens": 2}}  # fmt: skip
     record = {"digest": "r" * 64, "asked": ASKED["divergence"], "counts": counts}
@@ -203,7 +204,12 @@ def test_as_much_must_be_read_as_is_asked_for(changed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "value"), [(("reference",), "q" * 64), (("model", "sha256"), "0" * 64)]
+    ("keys", "value"),
+    [
+        (("reference",), "q" * 64),
+        (("model", "sha256"), "0" * 64),
+        (("model", "adapter_sha256"), "0" * 64),
+    ],
 )
 def test_what_is_of_other_text_or_weights_is_refused(changed, tmp_path, keys, value):
     path, where = changed

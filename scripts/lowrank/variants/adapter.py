@@ -203,6 +203,7 @@ def write_adapter(
                 "derivative": delta["derivative"],
             },
             "weights": {"size": size, "sha256": weights_hash},
+            "config": {"sha256": sha256(output / CONFIG_FILE)},
             "matrices": {
                 name: {
                     "rank": taken.rank,
