@@ -56,15 +56,19 @@ except InputError as error:
 layout = experiment.layout
 
 
+# A cluster's executor is given a number of jobs, one machine a number of cores. Not asked is
+# workflow.local_exec: which executor it is Snakemake knows only once this file is read.
+local = workflow.resource_settings.nodes is None
+
 # One machine samples on one GPU at a time, unless it is told --resources gpu=N, and starts no more
 # jobs at once than its memory holds.
 for resource, there in (("gpu", 1), ("mem_mb", total_memory() // 2**20)):
-    if workflow.local_exec and resource not in workflow.global_resources:
+    if local and resource not in workflow.global_resources:
         workflow.register_resource(resource, there)
 
 
 # Compute nodes of a cluster often have no internet: what is fetched is fetched where Snakemake runs.
-if not workflow.local_exec:
+if not local:
 
     localrules:
         fetch_weights,

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 from hub_server import COMMIT
-from test_hub import hub, refusal, run_program  # noqa: F401, a fixture
+from test_hub import OURS, hub, refusal, run_program  # noqa: F401, a fixture
 
 from lowrank.errors import InputError
-from lowrank.files import MARKER, sha256
+from lowrank.files import sha256
 from lowrank.models.hub import copy_model
 from lowrank.models.weight_file import link_weights
 
@@ -33,7 +33,7 @@ def test_one_shard_is_fetched_and_the_rest_follows(trio, hub, tmp_path):  # noqa
     assert run_program("fetch_model.py", hub, folder, *HUB).returncode == 0
     assert not [name for name in hub.bodies() if name.endswith(".safetensors")]
     made = {path.name for path in folder.iterdir()}
-    assert made == {path.name for path in trio.derivative.iterdir()} | {MARKER, "manifest.json"}
+    assert made == {path.name for path in trio.derivative.iterdir()} | OURS
     # A shard that is lost is fetched alone, and the manifest still holds.
     before = (folder / "manifest.json").read_bytes()
     (folder / SHARD).unlink()

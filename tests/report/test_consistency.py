@@ -93,7 +93,9 @@ def test_another_adapter_than_the_one_that_was_served_is_refused(tmp_path):
     record = path.read_text()
     for digest in FACTORS.values():
         path.write_text(record.replace(digest, "d" * 64))
-        named = r"samples/sums/r2-copy/1-of-2\.json: model\.adapter_sha256 is .*the adapter's record"
+        named = (
+            r"samples/sums/r2-copy/1-of-2\.json: model\.adapter_sha256 is .*the adapter's record"
+        )
         with pytest.raises(InputError, match=named):
             check(tmp_path, **asked)
     path.write_text(record)

@@ -26,7 +26,7 @@ from lowrank.claims import (
 from lowrank.errors import InputError
 from lowrank.files import MARKER, note_written, sha256, whole_file, write_json
 from lowrank.models.checkpoint import open_checkpoint
-from lowrank.models.manifest import claim_checkpoint, write_manifest
+from lowrank.models.manifest import claim_checkpoint, gather_tokenizer, write_manifest
 from lowrank.places import locate
 from lowrank.plan.checkpoint_files import (
     INDEX,
@@ -196,6 +196,7 @@ def fetch_model(repo: str, revision: str, output: str | Path) -> None:
         known[name] = listed[name].known(path) or sha256(path)
         note_written(output, name, known[name])
     _write_index(output, weights)
+    gather_tokenizer(output)
     write_manifest(output, source, known)
     if client_is_ours:
         _forget_client(output)
@@ -222,8 +223,8 @@ def remote_index(
 
 
 def _write_index(output: Path, weights: Sequence[str]) -> None:
-    """The index of shards that came without one, so that every loader finds them."""
-    if list(weights) == [SINGLE] or (output / INDEX).exists():
+    """The index of weights that came without one: rules name it, and loaders find shards by it."""
+    if list(weights) != [SINGLE] and (output / INDEX).exists():
         return
     tensors = open_checkpoint(output).tensors
     weight_map = {name: entry.file.name for name, entry in tensors.items()}
@@ -353,6 +354,7 @@ def _take(
     gigabytes = sum(files[name].stat().st_size for name in weights) / 1e9
     print(f"weights, {gigabytes:.3g} GB, from {folder}: {way}", file=sys.stderr, flush=True)
     _write_index(output, weights)
+    gather_tokenizer(output)
     write_manifest(output, source, known)
 
 

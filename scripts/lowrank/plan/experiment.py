@@ -182,6 +182,20 @@ class Experiment:
             for name in ([SINGLE] if model in self.variants else self.weight_names[model])
         ]
 
+    def files(self, *models: str) -> list[Path]:
+        """All that is read of checkpoints but their manifests: configuration, index, weights."""
+        described = []
+        for model in models:
+            checkpoint = self.checkpoint(model)
+            described.append(checkpoint.config)
+            described += [] if model in self.variants else [checkpoint.index]
+        return described + self.weights(*models)
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer of all models."""
+        return self.layout.model(self.subject["tokenizer"]).tokenizer
+
     @cached_property
     def adapters(self) -> dict[str, Variant]:
         """Every adapter by name, with a variant that it is made for."""

@@ -35,6 +35,7 @@ import numpy as np
 
 from lowrank.errors import InputError
 from lowrank.files import read_json, write_json
+from lowrank.plan.checkpoint_files import INDEX, SINGLE
 
 SETTING = "setting.json"
 LOCK = "lock"
@@ -89,8 +90,14 @@ def served(name: str) -> bool:
 
 
 def served_digest(hashes: dict[str, str]) -> str:
-    """A digest of what a folder serves; hashes: SHA-256 of its files, by name."""
-    return digest({name: hashed for name, hashed in hashes.items() if served(name)})
+    """A digest of what a folder serves; hashes: SHA-256 of its files, by name.
+
+    Of a single file of weights no loader reads the index.
+    """
+    passed_over = {INDEX} if SINGLE in hashes else set()
+    return digest(
+        {name: h for name, h in hashes.items() if served(name) and name not in passed_over}
+    )
 
 
 def completion_key(prompt_digest: str, seed: int, max_tokens: int) -> str:
