@@ -25,7 +25,7 @@ from lowrank.plan.served import VLLM_RANKS
 # Sampling settings that change speed and memory, never a completion.
 SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
 # Of config.yaml, what changes no result.
-NO_QUESTION = ("experiment", "keep_variants", "results")
+NO_QUESTION = ("experiment", "keep_variants", "results", "completions")
 # What a job may use.
 RESOURCES = ("threads", "mem_mb", "runtime")
 
