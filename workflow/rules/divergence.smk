@@ -14,6 +14,13 @@ rule read_derivative:
             for benchmark in experiment.benchmarks
             for path in experiment.samples(benchmark, experiment.derivative)
         ],
+        provenance=ancient(
+            [
+                layout.provenance(benchmark, experiment.derivative, part)
+                for benchmark in experiment.benchmarks
+                for part in experiment.parts
+            ]
+        ),
     output:
         record=[layout.divergence(benchmark).reference for benchmark in experiment.benchmarks],
         files=[

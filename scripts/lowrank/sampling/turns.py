@@ -3,8 +3,8 @@
 Two means, as no file system can be relied on for either alone:
 
 - One byte of the file `lock` stands for one sample number, locked by fcntl. The system gives it
-  back when the process ends, however it ends. NFS and Lustre know such locks, or refuse them, or keep
-  each to its own machine, depending on how they are mounted.
+  back when the process ends, however it ends. NFS and Lustre know such locks, or refuse them, or
+  keep each to its own machine, depending on how they are mounted.
 - A file a sample number, `turn-7`, which only one process can create (O_EXCL, which NFS has had
   since its version 3), and whose time its process renews. It is believed where the lock cannot
   tell: of another machine, or where there are no locks.
