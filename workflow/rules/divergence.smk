@@ -50,7 +50,7 @@ rule read_derivative:
         model=subpath(input.model, parent=True),
         reading_flags=divergence.derivative_flags(experiment),
         benchmark_flags=lambda w, input, output: divergence.benchmark_flags(
-            experiment, input.problems, output.record
+            experiment, input.problems, input.samples, output.record
         ),
     shell:
         "python {params.program:q} --model {params.model} --model-name {params.name}"
