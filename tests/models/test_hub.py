@@ -37,6 +37,7 @@ def hub(trio, tmp_path):
     (source / "onnx").mkdir()
     (source / "onnx" / "model.safetensors").write_bytes(b"not looked at")
     with running_hub() as hub:
+        hub.home = tmp_path / "hf-home"
         hub.add("lab/rl", source)
         yield hub
 
@@ -51,7 +52,7 @@ def run_program(program, hub, output, *given, **environment):
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     clean |= {
         "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(Path(output).parent / "hf-home"),
+        "HF_HOME": str(hub.home),
         "HF_TOKEN": SECRET,
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
@@ -101,6 +102,29 @@ def test_a_second_run_fetches_no_weights_again(trio, hub, tmp_path):
     assert fetch(hub, output).returncode == 0
     assert not [name for name in hub.bodies() if name.endswith(".safetensors")]
     same(trio, output)
+
+
+def test_two_experiments_fetch_a_checkpoint_once(trio, hub, tmp_path):
+    for name in ("one", "other"):
+        output = tmp_path / name / "models" / "rl"
+        assert fetch(hub, output).returncode == 0
+        same(trio, output)
+    assert len(hub.bodies()) == len(set(hub.bodies())) + 1  # the index is read ahead, too
+    blobs = next(hub.home.rglob("blobs"))
+    assert all(path.samefile(blobs / sha256(path)) for path in output.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("status", [None, 401, 403, 500])
+def test_the_token_is_written_nowhere(hub, tmp_path, status):
+    """That no program says it is asserted at every call, see `run_program`."""
+    hub.refuse = status
+    fetch(hub, tmp_path / "model")
+    hub.refuse, hub.alter = None, 99
+    fetch(hub, tmp_path / "other")
+    assert any(SECRET in " ".join(headers.values()) for headers in hub.headers)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -329,7 +353,7 @@ def test_offline_is_honoured(trio, hub, tmp_path):
     mine = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment = mine | {
         "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "hf-home"),
+        "HF_HOME": str(hub.home),
         "NO_PROXY": "127.0.0.1",
     }
     subprocess.run([sys.executable, "-c", fill, COMMIT], env=environment, check=True)
