@@ -61,7 +61,7 @@ rule sample:
         think_prefix=lambda w: experiment.sampling["think_prefix"],
         model=subpath(input.model, parent=True),
         adapter_flag=lambda w, input: folder_flag("adapter", input.adapter),
-        store=lambda w, output: experiment.config["completions"]
+        store=lambda w, output: experiment.config.get("completions")
         or completions_beside(output.samples[0]),
     shell:
         "python {params.program:q} --model {params.model} {params.adapter_flag}"
