@@ -28,7 +28,7 @@ from lowrank.plan.experiment import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
 from lowrank.report.outputs import PICTURES, figures, pictures, tables
-from lowrank.models.planned import check_lengths, check_sizes
+from lowrank.models.planned import check_lengths, check_sizes, lost_weights
 from lowrank.plan import divergence
 from lowrank.plan.strict_yaml import read_yaml
 from lowrank.plan.surroundings import shield
@@ -51,6 +51,8 @@ try:
     check_lengths(experiment)
     if workflow.is_main_process:
         check_sizes(experiment)
+        if lost := lost_weights(experiment):
+            print(lost, file=sys.stderr)
 except InputError as error:
     sys.exit(f"error: {error}")
 layout = experiment.layout
