@@ -10,7 +10,6 @@ for that commit: one by one, so that a damaged one is fetched anew, which neithe
 import hashlib
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -208,13 +207,17 @@ def fetched(
 def check_cache(repo: str, revision: str, files: Sequence[RemoteFile]) -> None:
     """InputError if the disk of the client's cache cannot take what is missing there."""
     from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.file_download import repo_folder_name
 
-    missing = [
+    cache = Path(constants.HF_HUB_CACHE)
+    missing = sum(
         file.size
         for file in files
         if not isinstance(try_to_load_from_cache(repo, file.name, revision=revision), str)
-    ]
-    check_space(Path(constants.HF_HUB_CACHE), sum(missing))
+    )
+    blobs = cache / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
+    started = sum(path.stat().st_size for path in blobs.glob("*.incomplete"))
+    check_space(cache, missing - started)
 
 
 def cached_weights(repo: str, revision: str, what: str) -> tuple[Path, list[str]]:
@@ -233,8 +236,7 @@ def remote_index(
     repo: str, revision: str, listed: dict[str, RemoteFile], what: str
 ) -> dict[str, str]:
     """The weight map of a repository's index, read before anything is put into the output."""
-    with tempfile.TemporaryDirectory() as folder:
-        return read_index(download(repo, revision, listed[INDEX], Path(folder), what), what)
+    return read_index(download(repo, revision, listed[INDEX], None, what), what)
 
 
 def _write_index(output: Path, weights: Sequence[str]) -> None:
