@@ -28,7 +28,7 @@ from lowrank.plan.experiment import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
 from lowrank.report.outputs import PICTURES, figures, pictures, tables
-from lowrank.models.planned import check_lengths, check_sizes
+from lowrank.models.planned import check_lengths, check_sizes, lost_weights
 from lowrank.plan import divergence
 from lowrank.plan.strict_yaml import read_yaml
 from lowrank.plan.surroundings import shield
@@ -51,20 +51,26 @@ try:
     check_lengths(experiment)
     if workflow.is_main_process:
         check_sizes(experiment)
+        if lost := lost_weights(experiment):
+            print(lost, file=sys.stderr)
 except InputError as error:
     sys.exit(f"error: {error}")
 layout = experiment.layout
 
 
+# A cluster's executor is given a number of jobs, one machine a number of cores. Not asked is
+# workflow.local_exec: which executor it is Snakemake knows only once this file is read.
+local = workflow.resource_settings.nodes is None
+
 # One machine samples on one GPU at a time, unless it is told --resources gpu=N, and starts no more
 # jobs at once than its memory holds.
 for resource, there in (("gpu", 1), ("mem_mb", total_memory() // 2**20)):
-    if workflow.local_exec and resource not in workflow.global_resources:
+    if local and resource not in workflow.global_resources:
         workflow.register_resource(resource, there)
 
 
 # Compute nodes of a cluster often have no internet: what is fetched is fetched where Snakemake runs.
-if not workflow.local_exec:
+if not local:
 
     localrules:
         fetch_weights,

@@ -33,7 +33,8 @@ def make_divergences(folder, scales=SCALES, tokens=30, problems=PROBLEMS, **more
         noisy = scale * kl * draw.uniform(0.8, 1.2, size=len(table))
         same = draw.random(len(table)) >= 0.05 * scale
         write_table(where / f"{model}.parquet", table.assign(kl=noisy, equal_top=same))
-        write_json(where / f"{model}.json", {"reference": "r" * 64, "model": {"sha256": SERVED}})
+        served = {"sha256": SERVED, "adapter_sha256": None}
+        write_json(where / f"{model}.json", {"reference": "r" * 64, "model": served})
     counts = {"problems": problems, "completions": 4 * problems, "tokens": len(table),
               "left_out": {"no ids are kept, and its text has other tokens": 2}}  # fmt: skip
     record = {"digest": "r" * 64, "asked": ASKED["divergence"], "counts": counts}

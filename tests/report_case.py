@@ -82,6 +82,7 @@ def sampled(experiment: dict[str, Any]) -> list[str]:
 
 
 SERVED = served_digest({"model.safetensors": "0123456789abcdef" * 4})
+FACTORS = {"adapter_model.safetensors": "c" * 64, "adapter_config.json": "e" * 64}
 RATES = {"mid": 0.4, "new": 0.7, "r2-copy": 0.6, "r8-copy": 0.7, "r2-keep": 0.5, "r8-keep": 0.6}
 
 
@@ -191,6 +192,10 @@ def _make_variant(folder: Path, name: str, variant: dict[str, Any], delta: str) 
         for module, shape in SHAPES.items()
     }  # fmt: skip
     record = {"rank": rank, "stored_rank": rank, "matrices": matrices}
+    record |= {
+        part: {"sha256": digest}
+        for part, digest in zip(("weights", "config"), FACTORS.values(), strict=True)
+    }
     write_json(folder / f"adapters/{delta}/{variant['adapter']}/adapter.json", record)
 
 
@@ -259,11 +264,16 @@ def evaluate(folder: Path, experiment: dict[str, Any] = EXPERIMENT) -> None:
 
 
 def _record(experiment: dict[str, Any], benchmark: str, model: str, count: int) -> dict[str, Any]:
-    variant = experiment["variants"].get(model, {"dtype": "bfloat16"})
+    variant = experiment["variants"].get(model, {"dtype": "bfloat16", "serving": "merged"})
+    unmerged = variant["serving"] == "adapter"
     hashes = {f"p{i}": f"{i:064d}" for i in range(PROBLEMS)}
     return {
         "digest": "d" * 64,
-        "model": {"name": model, "sha256": SERVED, "adapter_sha256": None},
+        "model": {
+            "name": model,
+            "sha256": SERVED,
+            "adapter_sha256": served_digest(FACTORS) if unmerged else None,
+        },
         "benchmark": {"name": benchmark, "problems": PROBLEMS},
         "prompt": {"system": "", "user": "{problem}", "think_prefix": "<think>\n",
                    "tokenizer_sha256": "f" * 64, "end_tokens": [2], "ids_sha256": hashes},

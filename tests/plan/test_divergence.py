@@ -115,8 +115,9 @@ def test_the_flags_name_every_file_once():
     ]
     assert words.count("--ladder") == 2
     records = ["d/mini30/reference/reference.json"]
-    words = shlex.split(divergence.benchmark_flags(experiment, ["p.parquet"], records))
+    words = shlex.split(
+        divergence.benchmark_flags(experiment, ["p.parquet"], ["elsewhere/s.parquet"], records)
+    )
     assert words == [
-        "--benchmark", "mini30", "p.parquet", "d/mini30/reference",
-        "results/mini/samples/mini30/rl/1-of-1.parquet",
+        "--benchmark", "mini30", "p.parquet", "d/mini30/reference", "elsewhere/s.parquet",
     ]  # fmt: skip

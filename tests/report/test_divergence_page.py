@@ -16,6 +16,7 @@ from lowrank.report.outputs import outputs
 from lowrank.report.page import build
 
 
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
@@ -165,7 +166,12 @@ def test_as_much_must_be_read_as_is_asked_for(changed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "value"), [(("reference",), "q" * 64), (("model", "sha256"), "0" * 64)]
+    ("keys", "value"),
+    [
+        (("reference",), "q" * 64),
+        (("model", "sha256"), "0" * 64),
+        (("model", "adapter_sha256"), "0" * 64),
+    ],
 )
 def test_what_is_of_other_text_or_weights_is_refused(changed, tmp_path, keys, value):
     path, where = changed

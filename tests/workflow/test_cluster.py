@@ -161,6 +161,9 @@ def sbatch_calls(said: str) -> list[str]:
 def test_a_small_experiment_runs_through_sbatch(slurm, whole_run):
     case, said = whole_run
     assert (case / "results/tiny/report/report.html").is_file()
+    # Where Snakemake runs is the internet; how much memory and how many GPUs it has limits nothing.
+    assert said.count("localrule fetch_") == said.count("rule fetch_") > 0
+    assert "Provided resources:" not in said
     assert said.count("has been submitted with SLURM jobid") == len(sbatch_calls(said)) >= 8
     assert "Nothing to be done" in submit(case, slurm).stdout
 

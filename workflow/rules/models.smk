@@ -30,6 +30,8 @@ rule fetch_model:
         weights=ancient(lambda w: experiment.weights(w.model)),
     output:
         config=layout.model("{model}").config,
+        index=layout.model("{model}").index,
+        tokenizer=directory(layout.model("{model}").tokenizer),
         manifest=layout.model("{model}").manifest,
     log:
         layout.log("models/{model}"),

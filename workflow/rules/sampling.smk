@@ -5,10 +5,13 @@ rule sample:
     """A model's completions of every benchmark, or one part of them, from one start of vLLM."""
     input:
         model=lambda w: experiment.manifest(w.model),
-        weights=ancient(lambda w: experiment.weights(w.model)),
+        weights=ancient(lambda w: experiment.files(w.model)),
         adapter=lambda w: [adapter.record for adapter in experiment.unmerged(w.model)],
-        factors=ancient(lambda w: [adapter.weights for adapter in experiment.unmerged(w.model)]),
-        tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
+        factors=ancient(
+            lambda w: [file for one in experiment.unmerged(w.model) for file in one.files]
+        ),
+        tokenizer_manifest=experiment.manifest(experiment.subject["tokenizer"]),
+        tokenizer=ancient(experiment.tokenizer),
         problems=[layout.problems(benchmark) for benchmark in experiment.benchmarks],
     output:
         samples=[
@@ -57,12 +60,12 @@ rule sample:
         user=lambda w: experiment.sampling["user"],
         think_prefix=lambda w: experiment.sampling["think_prefix"],
         model=subpath(input.model, parent=True),
-        tokenizer=subpath(input.tokenizer, parent=True),
         adapter_flag=lambda w, input: folder_flag("adapter", input.adapter),
-        store=lambda w, output: completions_beside(output.samples[0]),
+        store=lambda w, output: experiment.config.get("completions")
+        or completions_beside(output.samples[0]),
     shell:
         "python {params.program:q} --model {params.model} {params.adapter_flag}"
-        " --tokenizer {params.tokenizer} --model-name {wildcards.model}"
+        " --tokenizer {input.tokenizer} --model-name {wildcards.model}"
         " {params.benchmark_flags} --samples {params.samples}"
         " --part {params.part} --parts {params.parts} --seed {params.seed}"
         " --store {params.store} --resample {params.resample}"

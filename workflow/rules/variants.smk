@@ -8,7 +8,7 @@ rule build_adapter:
         basis=ancient(layout.delta("{delta}").basis),
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
-        weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
+        weights=ancient(lambda w: experiment.files(*experiment.pair(w.delta))),
     output:
         adapter=layout.adapter("{delta}", "{adapter}").weights,
         config=layout.adapter("{delta}", "{adapter}").config,
@@ -46,7 +46,7 @@ rule build_description:
         basis=ancient(layout.delta("{delta}").basis),
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
-        weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
+        weights=ancient(lambda w: experiment.files(*experiment.pair(w.delta))),
     output:
         packed=layout.description("{delta}", "{description}").packed,
         record=layout.description("{delta}", "{description}").record,
@@ -82,7 +82,7 @@ rule description_errors:
         basis=ancient(layout.delta("{delta}").basis),
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
-        weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
+        weights=ancient(lambda w: experiment.files(*experiment.pair(w.delta))),
     output:
         table=layout.delta("{delta}").descriptions,
     log:
@@ -116,9 +116,13 @@ rule build_variant:
         description=lambda w: [found.record for found in experiment.description_of(w.variant)],
         base=experiment.manifest(experiment.base),
         derivative=experiment.manifest(experiment.derivative),
-        tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
-        weights=ancient(experiment.weights(experiment.base, experiment.derivative)),
-        factors=ancient(lambda w: [adapter.weights for adapter in experiment.adapter(w.variant)]),
+        tokenizer_manifest=experiment.manifest(experiment.subject["tokenizer"]),
+        tokenizer=ancient(experiment.tokenizer),
+        weights=ancient(experiment.files(experiment.base, experiment.derivative)),
+        generation=ancient(layout.model(experiment.derivative).tokenizer),
+        factors=ancient(
+            lambda w: [file for one in experiment.adapter(w.variant) for file in one.files]
+        ),
         packed=ancient(lambda w: [found.packed for found in experiment.description_of(w.variant)]),
     output:
         weights=(str if experiment.config["keep_variants"] else temp)(
@@ -148,10 +152,9 @@ rule build_variant:
         or folder_flag("description", input.description),
         base=subpath(input.base, parent=True),
         derivative=subpath(input.derivative, parent=True),
-        tokenizer=subpath(input.tokenizer, parent=True),
         folder=subpath(output.manifest, parent=True),
     shell:
         "python {params.program:q} --base {params.base} --derivative {params.derivative}"
         " {params.change_flag} {params.carrier_flag} --other {params.other}"
         " --dtype {params.dtype} --leave-out {params.leave_out:q}"
-        " --tokenizer {params.tokenizer} --threads {threads} --output {params.folder} &> {log}"
+        " --tokenizer {input.tokenizer} --threads {threads} --output {params.folder} &> {log}"

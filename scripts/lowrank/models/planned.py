@@ -50,7 +50,7 @@ def check_sizes(experiment: Experiment) -> None:
         if found != said:
             raise InputError(
                 f"{path}: {found} bytes, {record} says {said}; it was cut or changed since:"
-                " remove it, and it is made again if anything needs it"
+                f" remove it and make it again alone: snakemake --cores 1 {path}"
             )
     for folder, name, said in _bases(experiment):
         path = folder / name
@@ -60,6 +60,28 @@ def check_sizes(experiment: Experiment) -> None:
                 f"{path}: {found} bytes, {MANIFEST} says {said}; it was cut, changed or removed"
                 f" since: remove {path.parent}, and it is made again if anything needs it"
             )
+
+
+def lost_weights(experiment: Experiment) -> str | None:
+    """What to know of weights of fetched models that were there and are gone; None if none are.
+
+    Snakemake fetches them as soon as a job needs them, and then takes all that was made from them
+    for outdated, however equal they are: an input that is missing while it plans counts as new.
+    """
+    gone = [
+        str(experiment.checkpoint(model).weights(name))
+        for model, names in experiment.weight_names.items()
+        if own_manifest(experiment.checkpoint(model).folder)
+        for name in names
+        if not experiment.checkpoint(model).weights(name).exists()
+    ]
+    if not gone:
+        return None
+    return (
+        f"{gone[0]}{f' and {len(gone) - 1} more' * (len(gone) > 1)}: gone, though fetched before."
+        " If a job needs it, all that was made from it runs again (no completion is sampled"
+        f" again). To have it back alone, first: snakemake --cores 1 {' '.join(gone)}"
+    )
 
 
 def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:

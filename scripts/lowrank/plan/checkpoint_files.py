@@ -24,7 +24,10 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-CONFIG_FILES = ("config.json", "generation_config.json")
+GENERATION = "generation_config.json"
+CONFIG_FILES = ("config.json", GENERATION)
+# In a fetched model's folder: what prompts are made with and end tokens are read from.
+TOKENIZER = "tokenizer"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|msgpack|h5)$")
 SHARD = re.compile(r"model-(\d{5,})-of-(\d{5,})\.safetensors")

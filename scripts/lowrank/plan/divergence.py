@@ -65,13 +65,20 @@ def locate_flags(experiment: Experiment) -> str:
     return f"{served_flags(experiment, experiment.derivative)} {own}"
 
 
-def benchmark_flags(experiment: Experiment, problems: Sequence[str], records: Sequence[str]) -> str:
-    """read_derivative.py's files of every benchmark; records: reference.json of each."""
-    words = []
-    for name, table, record in zip(experiment.benchmarks, problems, records, strict=True):
-        samples = experiment.samples(name, experiment.derivative)
+def benchmark_flags(
+    experiment: Experiment,
+    problems: Sequence[str],
+    samples: Sequence[str],
+    records: Sequence[str],
+) -> str:
+    """read_derivative.py's files of every benchmark: problems, reference.json, parts of samples."""
+    words, parts = [], len(experiment.parts)
+    for i, (name, table, record) in enumerate(
+        zip(experiment.benchmarks, problems, records, strict=True)
+    ):
         folder = record.removesuffix("/reference.json")
-        words.append(flags({"benchmark": [name, table, folder, *samples]}))
+        pool = samples[i * parts : (i + 1) * parts]
+        words.append(flags({"benchmark": [name, table, folder, *pool]}))
     return " ".join(words)
 
 

@@ -25,7 +25,7 @@ from lowrank.plan.variant import Variant
 # Sampling settings that change speed and memory, never a completion.
 SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
 # Of config.yaml, what changes no result.
-NO_QUESTION = ("experiment", "keep_variants", "results")
+NO_QUESTION = ("experiment", "keep_variants", "results", "completions")
 # What a job may use.
 RESOURCES = ("threads", "mem_mb", "runtime")
 
@@ -152,6 +152,20 @@ class Experiment:
             for model in models
             for name in ([SINGLE] if model in self.variants else self.weight_names[model])
         ]
+
+    def files(self, *models: str) -> list[Path]:
+        """All that is read of checkpoints but their manifests: configuration, index, weights."""
+        described = []
+        for model in models:
+            checkpoint = self.checkpoint(model)
+            described.append(checkpoint.config)
+            described += [] if model in self.variants else [checkpoint.index]
+        return described + self.weights(*models)
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer of all models."""
+        return self.layout.model(self.subject["tokenizer"]).tokenizer
 
     @cached_property
     def adapters(self) -> dict[str, Variant]:

@@ -28,6 +28,16 @@ class Checkpoint:
         return self.folder / "manifest.json"
 
     @property
+    def index(self) -> Path:
+        """Of a fetched model: which file each tensor lies in."""
+        return self.folder / "model.safetensors.index.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Of a fetched model, a folder: what prompts are made with and end tokens are read from."""
+        return self.folder / "tokenizer"
+
+    @property
     def fidelity(self) -> Path:
         """Of a variant: how far what is stored lies from what was meant."""
         return self.folder / "fidelity.json"
@@ -92,6 +102,11 @@ class Adapter:
     @property
     def config(self) -> Path:
         return self.folder / "adapter_config.json"
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is read of it but its record."""
+        return [self.weights, self.config]
 
     @property
     def record(self) -> Path:

@@ -12,13 +12,14 @@ from typing import Any
 from lowrank.errors import InputError
 from lowrank.files import sha256
 from lowrank.report.evidence import Evidence, parts
-from lowrank.sampling.store import served_digest
 
 SHOWN = 5  # differences that an error lists
 SAMPLE = (
     "make them again with `snakemake --cores all --forcerun sample`: what is kept under the"
     " configured settings is taken, only what is missing is sampled"
 )
+# What says which weights there are.
+RECORDS = {"sha256": "the model's manifest", "adapter_sha256": "the adapter's record"}
 MEASURE = "make them again with `snakemake --cores all --forcerun metrics`"
 COMPARE = "make them again with `snakemake --cores all --forcerun compare`"
 
@@ -66,14 +67,12 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
             },
             "part": {"samples": experiment["samples"], "parts": len(parts(experiment))},
         }
-        manifest = (found.variant_manifests if variant else found.model_manifests)[model]
-        hashes = {name: file["sha256"] for name, file in manifest["files"].items()}
-        wanted["model"] = {"sha256": served_digest(hashes)}
+        wanted["model"] = found.served(model)
         for group, keys in wanted.items():
             for key, value in keys.items():
                 made = record[group][key]
                 if made != value:
-                    says = "the model's manifest" if group == "model" else "the configuration"
+                    says = RECORDS.get(key, "the configuration")
                     yield f"{path}: {group}.{key} is {made!r}, {says} says {value!r}"
 
 

@@ -18,6 +18,8 @@ from lowrank.metrics import comparisons
 from lowrank.places import locate
 from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.layout import Layout
+from lowrank.sampling.store import served_digest
+from lowrank.variants.factors import CONFIG_FILE, WEIGHTS_FILE
 
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
@@ -55,6 +57,7 @@ class Evidence:
     variant_manifests: dict[str, dict[str, Any]]
     fidelity: dict[str, dict[str, Any]]  # variant -> fidelity.json
     adapters: dict[int, dict[str, Any]]  # rank -> adapter.json
+    unmerged: dict[str, dict[str, Any]]  # variant -> adapter.json of what is served beside it
     metrics: pd.DataFrame  # what answers, on all benchmarks, in the experiment's order
     comparisons: pd.DataFrame  # on all benchmarks and pools, in the experiment's order
     comparison_records: dict[str, dict[str, Any]]  # benchmark or pool -> how they were made
@@ -101,6 +104,20 @@ class Evidence:
     def judged(self) -> dict[str, str]:
         """What has verdicts, with what people call it: every benchmark, then every pool of some."""
         return judged(self.experiment)
+
+    def served(self, model: str) -> dict[str, str | None]:
+        """Digests of what a model's folder and its unmerged adapter serve, as their records say."""
+        manifest = (self.variant_manifests | self.model_manifests)[model]
+        files = {name: file["sha256"] for name, file in manifest["files"].items()}
+        adapter = self.unmerged.get(model)
+        factors = adapter and {
+            WEIGHTS_FILE: adapter["weights"]["sha256"],
+            CONFIG_FILE: adapter["config"]["sha256"],
+        }
+        return {
+            "sha256": served_digest(files),
+            "adapter_sha256": served_digest(factors) if factors else None,
+        }
 
     @property
     def computed_in(self) -> list[str]:
@@ -193,6 +210,11 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         variant["rank"]: layout.adapter(experiment["delta"], variant["adapter"])
         for variant in lowrank(experiment).values()
     }
+    unmerged = {
+        name: layout.adapter(experiment["delta"], variant["adapter"])
+        for name, variant in variants.items()
+        if variant["serving"] == "adapter" and variant["adapter"]
+    }
     compared = list(judged(experiment)) if graded else []
     published = experiment.get("published")
     return Evidence(
@@ -206,6 +228,7 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         variant_manifests={name: read_json(layout.variant(name).manifest) for name in variants},
         fidelity={name: read_json(layout.variant(name).fidelity) for name in variants},
         adapters={rank: read_json(adapter.record) for rank, adapter in adapters.items()},
+        unmerged={name: read_json(adapter.record) for name, adapter in unmerged.items()},
         metrics=stacked([table(layout.metrics(*pair), METRICS) for pair in graded], METRICS),
         comparisons=stacked(
             [table(layout.comparisons(name), COMPARISONS) for name in compared], COMPARISONS

@@ -15,7 +15,7 @@ from lowrank.machine import device_name
 from lowrank.models.checkpoint import open_checkpoint
 from lowrank.models.manifest import file_hashes, own_manifest
 from lowrank.progress import Progress
-from lowrank.sampling import engine, prompts, store
+from lowrank.sampling import engine, prompts, store, turns
 from lowrank.sampling.engine import Serving
 from lowrank.sampling.feeding import Complete
 from lowrank.sampling.requests import (
@@ -87,7 +87,7 @@ def sample(job: Job, start: Callable[[Serving, int], Complete] = engine.start) -
             file=sys.stderr,
             flush=True,
         )
-    with store.claimed(folder, job.numbers):
+    with turns.claimed(folder, job.numbers):
         everything = {one.key: one for some in wanted.values() for one in some}
         found = take(folder, everything, engine.versions(), job.resample)
         missing = [one for key, one in everything.items() if key not in found]

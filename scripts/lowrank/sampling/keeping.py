@@ -12,7 +12,8 @@ from pathlib import Path
 from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.plan.layout import provenances
-from lowrank.sampling.store import SETTING, digest, in_use, kept
+from lowrank.sampling.store import SETTING, digest, kept
+from lowrank.sampling.turns import in_use
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,7 @@ def write_adapter(
                 "derivative": delta["derivative"],
             },
             "weights": {"size": size, "sha256": weights_hash},
+            "config": {"sha256": sha256(output / CONFIG_FILE)},
             "matrices": {
                 name: {
                     "rank": taken.rank,
@@ -262,7 +263,8 @@ def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": source.get("repo", str(base.folder)),
+        # Its source where that is known: where results lie changes no adapter.
+        "base_model_name_or_path": source.get("repo", source.get("path", str(base.folder))),
         "revision": source.get("revision"),
         "r": rank,
         "lora_alpha": rank,

@@ -27,7 +27,13 @@ from lowrank.models.safetensors_file import (
     row_chunks,
     write_tensors,
 )
-from lowrank.plan.checkpoint_files import SINGLE, TOKENIZER_FILES, plain_file
+from lowrank.plan.checkpoint_files import (
+    GENERATION,
+    SINGLE,
+    TOKENIZER,
+    TOKENIZER_FILES,
+    plain_file,
+)
 from lowrank.progress import Progress
 from lowrank.variants.adapter import Adapter, open_adapter
 from lowrank.variants.description import Description, open_description
@@ -188,9 +194,12 @@ def write_variant(
 
     hashes = _write_weights(recipe, stored, output)
     write_json(output / "config.json", config, foreign=True)
-    if (derivative.folder / "generation_config.json").exists():
-        generation = read_json(plain_file(derivative.folder, "generation_config.json"))
-        write_json(output / "generation_config.json", generation, foreign=True)
+    # Beside the tokenizer, where only what the rules name was brought here.
+    for folder in (derivative.folder, derivative.folder / TOKENIZER):
+        if (folder / GENERATION).exists():
+            generation = read_json(plain_file(folder, GENERATION))
+            write_json(output / GENERATION, generation, foreign=True)
+            break
     for path in tokenizer:
         with whole_file(output / path.name) as temporary:
             temporary.write_bytes(path.read_bytes())
