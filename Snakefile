@@ -69,6 +69,7 @@ if not workflow.local_exec:
     localrules:
         fetch_weights,
         fetch_model,
+        fetch_adapter,
         fetch_benchmark,
         describe,
 

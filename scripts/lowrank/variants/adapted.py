@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     import torch
 
 TABLE = "adapter.csv"
-# What TABLE says of each matrix with factors. W: what they are merged into, the base's weight or the
-# one trained whole in its place; D: the merged change.
+# What TABLE says of each matrix with factors. W: what they are merged into, the base's weight or
+# one that was trained whole in its place. D: the merged change.
 COLUMNS = {
     "tensor": "name of the weight",
     "r": "rank of the factors B and A",
