@@ -22,6 +22,7 @@ from lowrank.report.evidence import gather, read_experiment
 from lowrank.report.page import build
 from lowrank.report.verdicts import SAYS
 from lowrank.sampling import completions
+from lowrank.variants import adapted
 from lowrank.variants.merge import Fidelity
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,7 @@ def graded() -> pandas.DataFrame:
         ("divergence contrasts", divergence_contrasts.CONTRASTS),
         ("divergence ranks", divergence_contrasts.RANKS),
         ("locate", locate.COLUMNS),
+        ("adapter", adapted.COLUMNS),
         ("spectrum", tables.COLUMNS["spectrum"]),
         ("summary", tables.COLUMNS["summary"]),
         ("fidelity", Fidelity().report()),
@@ -124,6 +126,7 @@ def test_the_commands_on_the_page_are_understood():
         ("comparisons", 0, comparisons.COLUMNS),
         ("results", 0, results.COLUMNS),
         ("summary", 1, deltas.ADDED),
+        ("adapter", 0, adapted.COLUMNS),
     ],
 )
 def test_the_page_says_of_a_column_what_its_record_says(heading, place, records):
