@@ -66,22 +66,15 @@ def read_contents(folder: Path, base: Checkpoint, merging: bool = False) -> Cont
         path, factor, kind = key.removeprefix(PREFIX).partition(".lora_")
         if factor and key.startswith(PREFIX):
             parts.setdefault(path, {})[kind] = entry
-            continue
-        if not merging or not key.startswith(PREFIX):
+        elif merging and key.startswith(PREFIX):
+            name = names.get(path.replace(".base_layer.", ".").removesuffix(".weight"), "")
+            _check_whole(folder, entry, base, name)
+            whole[name] = entry
+        else:
             raise _misfit(folder, key, base, config, "")
-        name = names.get(path.replace(".base_layer.", ".").removesuffix(".weight"))
-        there = base.tensors.get(name or "")
-        if there is None or there.shape != entry.shape:
-            has = f"it is {list(there.shape)}" if there else "there is no such tensor"
-            raise InputError(
-                f"{folder / WEIGHTS_FILE}: tensor {key}, trained whole, is {list(entry.shape)}, and"
-                f" in {base.folder} {has}; it was made for another base"
-            )
-        whole[there.name] = entry
     factors = {}
     for path, given in parts.items():
-        name = names.get(path)
-        found = _factors(config, path, given, base, name) if name else None
+        found = _factors(config, path, given, base, name) if (name := names.get(path)) else None
         if found is None:
             kinds = sorted(given, key=lambda kind: kind in ("A.weight", "B.weight"))
             raise _misfit(folder, f"{PREFIX}{path}.lora_{kinds[0]}", base, config, path)
@@ -92,8 +85,9 @@ def read_contents(folder: Path, base: Checkpoint, merging: bool = False) -> Cont
                 " correct the one or the other"
             )
         factors[name] = found
-    _check_whole(folder, config, base, factors, whole)
-    return Contents(config, factors, whole)
+    contents = Contents(config, factors, whole)
+    _check_complete(folder, base, contents)
+    return contents
 
 
 def _factors(
@@ -120,28 +114,33 @@ def _factors(
     return Factors(plain["A.weight"], plain["B.weight"], magnitude, r, alpha, scale)
 
 
-def _check_whole(
-    folder: Path,
-    config: LoraConfig,
-    base: Checkpoint,
-    factors: Mapping[str, Factors],
-    whole: Mapping[str, TensorEntry],
-) -> None:
-    """InputError for a trained tensor that is missing, or whose place is taken."""
+def _check_whole(folder: Path, entry: TensorEntry, base: Checkpoint, name: str) -> None:
+    """InputError for a tensor trained whole that is not the base's tensor `name`, or shaped so."""
+    there = base.tensors.get(name)
+    if there is None or there.shape != entry.shape:
+        has = f"it is {list(there.shape)}" if there else "there is no such tensor"
+        raise InputError(
+            f"{folder / WEIGHTS_FILE}: tensor {entry.name}, trained whole, is {list(entry.shape)},"
+            f" and in {base.folder} {has}; it was made for another base"
+        )
+
+
+def _check_complete(folder: Path, base: Checkpoint, contents: Contents) -> None:
+    """InputError where something trained is missing, or it is not said what it changes."""
     path = folder / WEIGHTS_FILE
-    for module in config.saved:
-        if not any(name.rpartition(".")[0].endswith(module) for name in whole):
+    for module in contents.config.saved:
+        if not any(name.rpartition(".")[0].endswith(module) for name in contents.whole):
             raise InputError(
                 f"{path}: modules_to_save names {module}, and no tensor of it is there; get the"
                 " whole adapter"
             )
-    if base.tied and base.embedding in {*factors, *whole}:
+    if base.tied and base.embedding in {*contents.factors, *contents.whole}:
         raise InputError(
             f"{path}: changes {base.embedding}, which in {base.folder} is the output head, too;"
             " whether it changes both is not said: merge it with PEFT (merge_and_unload,"
             " save_pretrained) and give the merged model"
         )
-    if not factors:
+    if not contents.factors:
         raise InputError(f"{path}: holds no factors (lora_A, lora_B); get the whole adapter")
 
 
