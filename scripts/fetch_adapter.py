@@ -12,8 +12,8 @@ def main() -> None:
         + """
 
 Only adapter_config.json and adapter_model.safetensors are taken: no pickle, no code. Files from a
-hub are checked against the hashes it states; interrupted, it goes on where it was. source.json is
-written last: where it came from, size and SHA-256 of both files.
+hub are checked against the hashes it states; interrupted, it goes on where it was.
+adapter_source.json is written last: where it came from, size and SHA-256 of both files.
 HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.""",
         epilog="""examples:
   python scripts/fetch_adapter.py --repo owner/name --subfolder checkpoint-2000 \\

@@ -58,8 +58,8 @@ def test_two_files_of_one_folder_are_fetched(hub, source, tmp_path):
     for _ in range(2):
         result = fetch(hub, output, place)
         assert result.returncode == 0, result.stderr
-    assert {path.name for path in output.iterdir()} == {*FILES, MARKER, "source.json"}
-    record = json.loads((output / "source.json").read_text())
+    assert {path.name for path in output.iterdir()} == {*FILES, MARKER, "adapter_source.json"}
+    record = json.loads((output / "adapter_source.json").read_text())
     assert record["source"] == {"repo": "lab/adapters", "revision": COMMIT, "subfolder": place}
     for name in FILES:
         assert sha256(output / name) == sha256(source / place / name)
@@ -76,7 +76,7 @@ def test_what_arrives_altered_is_fetched_again_and_then_refused(hub, tmp_path):
     hub.alter = 99
     result = fetch(hub, tmp_path / "b", "runs/checkpoint-64")
     assert "what arrives does not have the hash" in result.stderr
-    assert not (tmp_path / "b/source.json").exists()
+    assert not (tmp_path / "b/adapter_source.json").exists()
     assert not (tmp_path / "b" / FILES[1]).exists()
 
 
@@ -114,15 +114,15 @@ def test_offline_it_comes_from_the_cache(hub, tmp_path):
     result = fetch(hub, output, "runs/checkpoint-64", HF_HUB_OFFLINE="1")
     assert result.returncode == 0, result.stderr
     assert not hub.requests
-    assert (output / "source.json").is_file()
+    assert (output / "adapter_source.json").is_file()
 
 
 def test_a_local_one_is_copied(source, tmp_path):
     output = tmp_path / "out"
     copy_adapter(source, "runs/checkpoint-64", output)
-    assert {path.name for path in output.iterdir()} == {*FILES, MARKER, "source.json"}
+    assert {path.name for path in output.iterdir()} == {*FILES, MARKER, "adapter_source.json"}
     assert not (output / FILES[1]).is_symlink()
-    record = json.loads((output / "source.json").read_text())
+    record = json.loads((output / "adapter_source.json").read_text())
     assert record["source"] == {"path": str(source), "subfolder": "runs/checkpoint-64"}
     with pytest.raises(InputError, match="is the input"):
         copy_adapter(source / "runs/checkpoint-64", "", source / "runs/checkpoint-64")

@@ -220,6 +220,9 @@ KEY = f"base_model.model.{Q0}"
         (lambda w, c: c.update(layers_to_transform=[1]), f"factors of {DOWN0}, which .* leaves"),
         (lambda w, c: c.update(exclude_modules=["q_proj"]), f"factors of {Q0}, which"),
         (lambda w, c: c.update(target_modules=r".*\.down_proj"), f"factors of {Q0}, which"),
+        (lambda w, c: c.update(modules_to_save=["q_proj"]), f"factors of {Q0}, which"),
+        (lambda w, c: c.update(rank_pattern=[2]), r"rank_pattern is \[2\]; a number for each"),
+        (lambda w, c: c.update(target_modules="(q"), r"target_modules has '\(q', no pattern"),
         (lambda w, c: c.update(lora_bias=True), "lora_bias is True"),
         (lambda w, c: c.update(trainable_token_indices=[1]), "trainable_token_indices is"),
         (lambda w, c: c.update(init_lora_weights="pissa"), "init_lora_weights is 'pissa'"),
@@ -295,6 +298,11 @@ def test_a_base_that_is_here_is_compared_with_what_it_is_put_on(trio, dora, tmp_
     weights = {name: weight.float() for name, weight in stored(trio.base).items()}
     wide = write_checkpoint(tmp_path / "wide", weights, config(False, "float32"), shards=2)
     write_adapted(trio.base, named(dora, tmp_path / "a", str(wide)), tmp_path / "model")
+    # A folder that is no checkpoint tells nothing.
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/config.json").write_text("{}")
+    none = named(dora, tmp_path / "c", str(tmp_path / "none"))
+    write_adapted(trio.base, none, tmp_path / "model")
     weights["model.norm.weight"][0] += 1
     other = write_checkpoint(tmp_path / "other", weights, config(False, "float32"))
     with pytest.raises(InputError, match=r"was made for .*other .* whose model.norm.weight has"):
@@ -328,6 +336,7 @@ PATHS = [Q0, DOWN0, "model.layers.1.self_attn.q_proj", "model.layers.11.mlp.up_p
         {"target_modules": ["q_proj"], "exclude_modules": ["0.self_attn.q_proj"]},
         {"target_modules": ["q_proj"], "exclude_modules": r".*vision.*"},
         {"target_modules": r"model\.layers\.\d\..*_proj"},
+        {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["lm_head", "self_attn"]},
     ],
     ids=str,
 )
@@ -336,7 +345,8 @@ def test_what_is_targeted_is_what_peft_targets(given):
     from peft.tuners.tuners_utils import _ExcludedModule, check_target_module_exists
 
     theirs = Theirs(**given)
-    ours = LoraConfig(4, 8, False, False, {}, {}, (), None, given)
+    saved = tuple(given.get("modules_to_save", ()))
+    ours = LoraConfig(4, 8, False, False, {}, {}, saved, None, given)
     for path in PATHS:
         found = check_target_module_exists(theirs, path)
         expected = bool(found) and not isinstance(found, _ExcludedModule)

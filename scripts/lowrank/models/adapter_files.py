@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from lowrank.claims import check_output, check_space, claim
@@ -13,7 +12,7 @@ from lowrank.places import locate
 from lowrank.plan.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_there, plain_file
 
 FILES = (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
-RECORD_FILE = "source.json"
+RECORD_FILE = "adapter_source.json"
 SCRATCH = ".fetching"  # in the output; what was begun there is continued
 
 
@@ -67,6 +66,6 @@ def _write(output: Path, files: dict[str, Path], source: dict[str, str]) -> None
     for name, path in files.items():
         with whole_file(output / name) as temporary:
             shutil.copyfile(path, temporary)
-    there: Iterable[Path] = (output / name for name in FILES)
-    said = {p.name: {"size": p.stat().st_size, "sha256": sha256(p)} for p in there}
+    there = [output / name for name in FILES]
+    said = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in there}
     write_json(output / RECORD_FILE, {"source": source, "files": said})

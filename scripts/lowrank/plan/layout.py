@@ -106,7 +106,7 @@ class FetchedAdapter(Adapter):
     @property
     def record(self) -> Path:
         """Where it came from; written last, stands for the adapter."""
-        return self.folder / "source.json"
+        return self.folder / "adapter_source.json"
 
 
 @dataclass(frozen=True)

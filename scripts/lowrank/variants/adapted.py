@@ -19,12 +19,11 @@ from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, whole_file, write_json, write_table
 from lowrank.models.adapter_files import RECORD_FILE
 from lowrank.models.architecture import input_first, matrix_name
-from lowrank.models.checkpoint import Checkpoint, open_checkpoint
+from lowrank.models.checkpoint import Checkpoint, open_checkpoint, same_bytes
 from lowrank.models.manifest import claim_checkpoint, read_manifest, write_manifest
 from lowrank.models.safetensors_file import (
     DTYPE_BYTES,
     TORCH_NAMES,
-    TensorEntry,
     read_bytes,
     read_tensor,
     row_chunks,
@@ -32,13 +31,7 @@ from lowrank.models.safetensors_file import (
 )
 from lowrank.plan.checkpoint_files import SINGLE, plain_file, taken
 from lowrank.progress import Progress
-from lowrank.variants.factors import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    Contents,
-    Factors,
-    read_contents,
-)
+from lowrank.variants.factors import CONFIG_FILE, WEIGHTS_FILE, Contents, Factors, read_contents
 from lowrank.variants.merge import origin, stored_config
 
 if TYPE_CHECKING:
@@ -123,11 +116,11 @@ def merged_tensor(
     entry = base.tensors[name]
     if entry.dtype not in TORCH_NAMES:
         yield read_bytes(entry)
+    elif name in adapter.factors or name in adapter.whole:
+        yield merged_matrix(base, adapter, name, rows)
     elif base.anatomy.parts[name].stacked:
         for one in (matrix_name(name, index) for index in range(entry.shape[0])):
             yield merged_matrix(base, adapter, one, rows)
-    elif name in adapter.factors or name in adapter.whole:
-        yield merged_matrix(base, adapter, name, rows)
     else:
         for first, stop in row_chunks(entry.shape, CHUNK):
             yield base.read(name, first, stop)
@@ -226,8 +219,7 @@ def check_base(adapter: Contents, base: Checkpoint, where: Path) -> None:
     named = adapter.config.base
     if not named:
         return
-    if (Path(named) / "config.json").is_file():
-        other = open_checkpoint(named)
+    if (other := _checkpoint(Path(named))) is not None:
         differing = next((name for name in base.tensors if not _equal(base, other, name)), None)
         if differing:
             raise InputError(
@@ -249,16 +241,27 @@ def check_base(adapter: Contents, base: Checkpoint, where: Path) -> None:
     print(f"{where}: its base is called {named} there, here {base.folder}", file=sys.stderr)
 
 
+def _checkpoint(folder: Path) -> Checkpoint | None:
+    """A folder of this machine as a checkpoint, if it is one."""
+    if not (folder / "config.json").is_file():
+        return None
+    try:
+        return open_checkpoint(folder)
+    except InputError:
+        return None
+
+
 def _equal(base: Checkpoint, other: Checkpoint, name: str) -> bool:
     """Whether a tensor has the same values in two models, whatever they are stored as."""
     import torch
 
-    entries: tuple[TensorEntry | None, ...] = base.find(name), other.find(name)
-    if entries[1] is None or entries[0].shape != entries[1].shape:
+    one, two = base.find(name), other.find(name)
+    if two is None or one.shape != two.shape:
         return False
-    if entries[0].dtype not in TORCH_NAMES:
-        return torch.equal(*map(read_bytes, entries))
-    return torch.equal(base.read(name), other.read(name))
+    if one.dtype not in TORCH_NAMES:
+        return same_bytes(one, two)
+    chunks = row_chunks(one.shape, CHUNK)
+    return all(torch.equal(base.read(name, *rows), other.read(name, *rows)) for rows in chunks)
 
 
 def _repositories(source: dict[str, Any]) -> list[str]:

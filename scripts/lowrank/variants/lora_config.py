@@ -89,6 +89,8 @@ class LoraConfig:
         excluded, wanted = self.given.get("exclude_modules"), self.given.get("target_modules")
         if excluded and _named(excluded, path):
             return False
+        if any(re.match(rf"(.*\.)?{module}($|\..*)", path) for module in self.saved):
+            return False
         if isinstance(wanted, str):
             return wanted.lower() == "all-linear" or re.fullmatch(wanted, path) is not None
         if wanted is None or path in wanted:  # without targets PEFT has its own for each model
@@ -157,6 +159,8 @@ def read_lora_config(path: Path, transposed: bool = False, merging: bool = False
             f" dropping something: {remedy}"
         )
     ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    saved = config.get("modules_to_save") or []
+    _check_patterns(path, config)
     for name, r in {"r": config.get("r"), **ranks}.items():
         if type(r) is not int or r < 1:
             raise InputError(f"{path}: {name} is {r!r}; a whole number from 1 expected")
@@ -170,10 +174,24 @@ def read_lora_config(path: Path, transposed: bool = False, merging: bool = False
         dora=bool(config.get("use_dora")),
         ranks=ranks,
         alphas=alphas,
-        saved=tuple(config.get("modules_to_save") or ()),
+        saved=(saved,) if isinstance(saved, str) else tuple(saved),
         base=config.get("base_model_name_or_path"),
         given=config,
     )
+
+
+def _check_patterns(path: Path, config: Mapping[str, Any]) -> None:
+    """InputError for what should be patterns of modules and is not."""
+    for key in ("rank_pattern", "alpha_pattern", "target_modules", "exclude_modules"):
+        given = config.get(key) or {}
+        if key.endswith("_pattern") and not isinstance(given, dict):
+            raise InputError(f"{path}: {key} is {given!r}; a number for each pattern expected")
+        patterns = [given] if isinstance(given, str) else given if isinstance(given, dict) else []
+        for pattern in patterns:  # a list has names
+            try:
+                re.compile(pattern)
+            except re.error:
+                raise InputError(f"{path}: {key} has {pattern!r}, no pattern of a name") from None
 
 
 def _finite(value: Any) -> bool:
