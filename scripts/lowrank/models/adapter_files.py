@@ -9,10 +9,15 @@ from lowrank.errors import InputError
 from lowrank.files import sha256, whole_file, write_json
 from lowrank.models.hub import check_revision, download, list_files, not_cached, offline
 from lowrank.places import locate
-from lowrank.plan.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_there, plain_file
+from lowrank.plan.checkpoint_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_RECORD,
+    ADAPTER_WEIGHTS,
+    adapter_there,
+    plain_file,
+)
 
 FILES = (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
-RECORD_FILE = "adapter_source.json"
 SCRATCH = ".fetching"  # in the output; what was begun there is continued
 
 
@@ -38,7 +43,7 @@ def fetch_adapter(repo: str, revision: str, subfolder: str, output: str | Path) 
     listed = {file.name: file for file in list_files(repo, revision, "model", what, every=True)}
     adapter_there(f"{what}: {subfolder or 'its top folder'}", subfolder, listed)
     check_space(output, sum(listed[prefix + name].size for name in FILES))
-    claim(output, (), (*FILES, RECORD_FILE))
+    claim(output, (), (*FILES, ADAPTER_RECORD))
     made = {}
     for name in FILES:
         file = listed[prefix + name]
@@ -61,11 +66,11 @@ def copy_adapter(path: str | Path, subfolder: str, output: str | Path) -> None:
 
 def _write(output: Path, files: dict[str, Path], source: dict[str, str]) -> None:
     """Copy the files into the output, then write where they came from."""
-    claim(output, (), (*FILES, RECORD_FILE))
+    claim(output, (), (*FILES, ADAPTER_RECORD))
     check_space(output, sum(path.stat().st_size for path in files.values()))
     for name, path in files.items():
         with whole_file(output / name) as temporary:
             shutil.copyfile(path, temporary)
     there = [output / name for name in FILES]
     said = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in there}
-    write_json(output / RECORD_FILE, {"source": source, "files": said})
+    write_json(output / ADAPTER_RECORD, {"source": source, "files": said})

@@ -17,7 +17,6 @@ from lowrank.claims import check_output, claim, clear
 from lowrank.delta.spectra import largest_singular
 from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, whole_file, write_json, write_table
-from lowrank.models.adapter_files import RECORD_FILE
 from lowrank.models.architecture import input_first, matrix_name
 from lowrank.models.checkpoint import Checkpoint, open_checkpoint, same_bytes
 from lowrank.models.manifest import claim_checkpoint, read_manifest, write_manifest
@@ -29,7 +28,7 @@ from lowrank.models.safetensors_file import (
     row_chunks,
     write_tensors,
 )
-from lowrank.plan.checkpoint_files import SINGLE, plain_file, taken
+from lowrank.plan.checkpoint_files import ADAPTER_RECORD, SINGLE, plain_file, taken
 from lowrank.progress import Progress
 from lowrank.variants.factors import CONFIG_FILE, WEIGHTS_FILE, Contents, Factors, read_contents
 from lowrank.variants.merge import origin, stored_config
@@ -274,7 +273,7 @@ def _repositories(source: dict[str, Any]) -> list[str]:
 
 def _source(folder: Path) -> dict[str, Any]:
     """Where an adapter came from, and the hashes of its files as they are now."""
-    record = folder / RECORD_FILE
+    record = folder / ADAPTER_RECORD
     source = read_json(record)["source"] if record.is_file() else {"path": str(folder)}
     return {
         "source": source,
