@@ -75,6 +75,7 @@ if not local:
     localrules:
         fetch_weights,
         fetch_model,
+        fetch_adapter,
         fetch_benchmark,
         describe,
 

@@ -302,7 +302,10 @@ def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monke
         ({"results": "{here}"}, 'results: is "{here}", must be a folder\'s path of letters'),
         ({"results": "-r"}, 'results: is "-r", must be a folder\'s path of letters'),
         ({"results": ""}, 'results: is "", must be a folder\'s path of letters'),
-        ({"experiment": "absent"}, "there is no experiments/absent.yaml; there are: deepscaler"),
+        (
+            {"experiment": "absent"},
+            "no experiments/absent.yaml; there are: adapters, deepscaler",
+        ),
     ],
 )
 def test_a_wrong_question_is_refused_by_name(change, said):
@@ -355,6 +358,54 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ),
         ("models.rl.repo", "name", 'models.rl.repo: is "name", must be a hub repository, owner/'),
         ("title", "", 'title: is "", must not be empty'),
+        ("models.rl", {"label": "x", "on": "sft"}, "is on 'sft' and has no adapter"),
+        ("models.rl.adapter", {"path": "a"}, "models.rl has both adapter and repo"),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"repo": "a/b", "revision": "main"}, "on": "sft"},
+            "models.rl.adapter.revision is 'main'; a 40-digit commit is needed",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"subfolder": "c"}, "on": "sft"},
+            "models.rl.adapter has no source; give path, or repo and revision",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "resources/mini/sft"}},
+            "models.rl has an adapter and no `on`",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "p"}, "on": "none"},
+            "models.rl.on is 'none', which is none of models: pretrained, sft, rl",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "p"}, "on": "rl"},
+            "models.rl.on leads back to 'rl'",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "p", "subfolder": "a/../../b"}, "on": "sft"},
+            "must be a folder in the repository",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "resources/none"}, "on": "sft"},
+            "models.rl.adapter.path: resources/none: no such file or folder",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "resources/mini", "subfolder": "sft"}, "on": "sft"},
+            "models.rl.adapter: resources/mini/sft: holds no PEFT adapter (adapter_config.json);"
+            " it is a whole model: give it with path or repo, without adapter and on",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "config.yaml"}, "on": "sft"},
+            "models.rl.adapter: config.yaml: Not a directory; a folder expected",
+        ),
         ("models.r16-copy", {"label": "x", "path": "y"}, "models.r16-copy has a variant's name"),
     ],
 )
@@ -402,6 +453,40 @@ def test_keys_that_yaml_reads_otherwise_are_refused(root, old, new, said):
         load(CONFIG | {"experiment": "mine"}, root)
     assert str(error.value).startswith("experiments/mine.yaml: ")
     assert said in str(error.value)
+
+
+def test_a_model_may_be_an_adapter_on_another_one(root, tmp_path, monkeypatch):
+    """On one that is itself an adapter, too; `on` needs no quotes."""
+    monkeypatch.chdir(tmp_path)
+    (root / "resources").symlink_to(ROOT / "resources")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "theirs/last").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "theirs/last" / name).write_text(name)
+    text = (ROOT / "experiments/mini.yaml").read_text()
+    theirs = "  theirs:\n    label: A\n    adapter: {path: theirs, subfolder: last}\n    on: sft\n"
+    more = theirs.replace("theirs:", "more:").replace("A\n", "B\n").replace("on: sft", "on: theirs")
+    hub = more.replace("more:", "hub:").replace("B\n", "C\n")
+    hub = hub.replace("{path: theirs", "{repo: lab/a, revision: " + "a" * 40)
+    text = text.replace("\nmodels:\n", "\nmodels:\n" + theirs + more + hub)
+    (root / "experiments/mine.yaml").write_text(text)
+    mine = load(CONFIG | {"experiment": "mine"}, root)
+    assert mine.adapted == ["theirs", "more", "hub"]
+    assert mine.fetched == ["pretrained", "sft", "rl"]
+    assert mine.models["theirs"]["on"] == "sft"
+    assert mine.weight_names["more"] == ["model.safetensors"]
+    assert mine.source_flags("models", "theirs") == "--path=theirs --subfolder=last"
+    assert mine.source_flags("models", "hub") == (
+        f"--repo=lab/a --revision={'a' * 40} --subfolder=last"
+    )
+    assert mine.source_content("models", "hub") == "a" * 40
+    before = mine.source_content("models", "theirs")
+    (tmp_path / "theirs/last/README.md").write_text("of no effect")
+    assert mine.source_content("models", "theirs") == before
+    (tmp_path / "theirs/last/adapter_config.json").write_text("changed")
+    assert mine.source_content("models", "theirs") != before
+    folder = Path("results/mine/models/theirs")
+    assert {folder / "manifest.json", folder / "adapter.csv"} <= set(mine.evidence())
+    assert Path("results/mine/models/sft/adapter.csv") not in mine.evidence()
 
 
 def test_the_order_of_keys_changes_no_flag(root):

@@ -16,7 +16,6 @@ from lowrank.report.outputs import outputs
 from lowrank.report.page import build
 
 
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")

@@ -249,8 +249,10 @@ def _write_index(output: Path, weights: Sequence[str]) -> None:
     write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def list_files(repo: str, revision: str, kind: str, what: str) -> list[RemoteFile]:
-    """The files at the top of a repository (of a dataset: all) with sizes and hashes."""
+def list_files(
+    repo: str, revision: str, kind: str, what: str, every: bool = False
+) -> list[RemoteFile]:
+    """The files at the top of a repository (of a dataset, or if asked: all), sizes and hashes."""
     with plain_errors(what):
         from huggingface_hub import HfApi, constants
 
@@ -271,7 +273,7 @@ def list_files(repo: str, revision: str, kind: str, what: str) -> list[RemoteFil
             None if file.lfs else file.blob_id,
         )
         for file in info.siblings
-        if kind == "dataset" or "/" not in file.rfilename
+        if every or kind == "dataset" or "/" not in file.rfilename
     ]
 
 

@@ -23,6 +23,8 @@ def check_lengths(experiment: Experiment) -> None:
     asked = experiment.sampling["max_model_len"]
     for name in experiment.subject["references"]:
         source = experiment.models[name]
+        while "on" in source:
+            source = experiment.models[source["on"]]
         path = locate(source["path"]) / "config.json" if "path" in source else None
         if path is None or not path.is_file():
             continue

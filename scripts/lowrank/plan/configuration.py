@@ -16,6 +16,7 @@ import yaml
 
 from lowrank.errors import InputError
 from lowrank.places import ROOT, locate
+from lowrank.plan.checkpoint_files import adapter_there
 from lowrank.plan.controls import kinds_asked
 from lowrank.plan.experiment import Experiment
 from lowrank.plan.served import VLLM_RANKS, check_compute_dtype
@@ -198,9 +199,10 @@ def _reason(error: jsonschema.ValidationError) -> str:
 def _check_subject(experiment: Experiment, where: str) -> None:
     """Names that must exist, sources that must be pinned."""
     subject = experiment.subject
-    for group in ("models", "benchmarks"):
-        for name, source in subject[group].items():
-            _check_source(source, f"{where}: {group}.{name}", needs_file=group == "benchmarks")
+    for name, source in subject["benchmarks"].items():
+        _check_source(source, f"{where}: benchmarks.{name}", needs_file=True)
+    for name, source in subject["models"].items():
+        _check_model(experiment, name, source, f"{where}: models.{name}")
     named = [(f"deltas.{d}.{side}", pair[side]) for d, pair in experiment.deltas.items()
              for side in ("base", "derivative")]  # fmt: skip
     named += [("tokenizer", subject["tokenizer"])]
@@ -235,8 +237,33 @@ def _check_subject(experiment: Experiment, where: str) -> None:
         raise InputError(f"{where}: models.{min(clash)} has a variant's name; choose another")
 
 
-def _check_source(source: dict[str, Any], key: str, needs_file: bool) -> None:
-    """A model or benchmark is a local path or a hub repository at a pinned revision."""
+def _check_model(experiment: Experiment, name: str, source: dict[str, Any], key: str) -> None:
+    """A model is a checkpoint, or an adapter on another model; never on itself in the end."""
+    if "adapter" not in source:
+        if "on" in source:
+            raise InputError(f"{key} is on {source['on']!r} and has no adapter; give it one")
+        _check_source(source, key)
+        return
+    extra = sorted({"path", "repo", "revision", "shards"} & set(source))
+    if extra:
+        raise InputError(f"{key} has both adapter and {extra[0]}; give one source")
+    _check_source(source["adapter"], f"{key}.adapter")
+    if "on" not in source:
+        raise InputError(f"{key} has an adapter and no `on`; name the model that it was made for")
+    seen, below = [name], source["on"]
+    while below not in seen:
+        if below not in experiment.models:
+            known = ", ".join(experiment.models)
+            raise InputError(f"{key}.on is {below!r}, which is none of models: {known}")
+        seen.append(below)
+        below = experiment.models[below].get("on")
+        if below is None:
+            return
+    raise InputError(f"{key}.on leads back to {below!r}; an adapter is on a checkpoint in the end")
+
+
+def _check_source(source: dict[str, Any], key: str, needs_file: bool = False) -> None:
+    """A source is a local path or a hub repository at a pinned revision."""
     if "path" in source:
         extra = sorted({"repo", "revision", "file"} & set(source))
         if extra:
@@ -301,6 +328,11 @@ def _check_paths(experiment: Experiment, where: str, root: Path) -> None:
         for name, source in experiment.subject[group].items():
             if "path" in source:
                 _check_path(source["path"], f"{where}: {group}.{name}.path", root)
+    for name in experiment.adapted:
+        adapter, key = experiment.models[name]["adapter"], f"{where}: models.{name}.adapter"
+        if "path" in adapter:
+            _check_path(adapter["path"], f"{key}.path", root)
+            _check_adapter(locate(adapter["path"], root) / adapter.get("subfolder", ""), key)
     try:
         experiment.weights(*experiment.models)  # a folder without weights is refused here
     except InputError as error:
@@ -314,6 +346,15 @@ def _check_path(path: str, key: str, root: Path) -> None:
         locate(path, root)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def _check_adapter(folder: Path, key: str) -> None:
+    try:
+        adapter_there(str(folder), "", (path.name for path in folder.iterdir()))
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{key}: {folder}: {error.strerror}; a folder expected") from None
 
 
 def _check_temperature(experiment: Experiment, where: str) -> None:

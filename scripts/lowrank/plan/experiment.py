@@ -16,7 +16,13 @@ from typing import Any
 
 from lowrank.errors import InputError
 from lowrank.places import locate
-from lowrank.plan.checkpoint_files import SINGLE, taken, weight_files
+from lowrank.plan.checkpoint_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    SINGLE,
+    taken,
+    weight_files,
+)
 from lowrank.plan.controls import LOWRANK, kind_of, kinds_asked
 from lowrank.plan.digest import source_digest
 from lowrank.plan.layout import Adapter, Checkpoint, Description, Layout
@@ -40,8 +46,18 @@ class Experiment:
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
-        """Checkpoints to fetch, by name."""
+        """Checkpoints to fetch, and adapters to merge into them, by name."""
         return self.subject["models"]
+
+    @cached_property
+    def adapted(self) -> list[str]:
+        """The models that are an adapter on another one."""
+        return [name for name, source in self.models.items() if "adapter" in source]
+
+    @cached_property
+    def fetched(self) -> list[str]:
+        """The models that are checkpoints of their own."""
+        return [name for name in self.models if name not in self.adapted]
 
     @property
     def deltas(self) -> dict[str, dict[str, Any]]:
@@ -229,6 +245,7 @@ class Experiment:
             *(adapter.record for adapter in adapters),
             *(layout.variant(variant).fidelity for variant in self.variants),
             *(self.manifest(model) for model in [*self.models, *self.variants]),
+            *(layout.model(model).adapter for model in self.adapted),
         ]
 
     def source_content(self, group: str, name: str, file: str | None = None) -> str:
@@ -237,11 +254,15 @@ class Experiment:
         Of a model's folder the files that are taken from it, or one of them, and no other.
         """
         source = self.subject[group][name]
+        source = source.get("adapter", source)
         if "path" not in source:
             return source["revision"]
         path = locate(source["path"])
         if group == "benchmarks":
             return source_digest(path)
+        if name in self.adapted:
+            folder = path / source.get("subfolder", "")
+            return source_digest(folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS)
         weights, present = self.weight_names[name], [found.name for found in path.iterdir()]
         return source_digest(*(path / n for n in ([file] if file else taken(weights, present))))
 
@@ -251,10 +272,11 @@ class Experiment:
         return source_digest(locate(published)) if published else None
 
     def source_flags(self, group: str, name: str) -> str:
-        """fetch_model.py's or fetch_benchmark.py's flags for a source."""
+        """The flags for a source of fetch_model.py, fetch_adapter.py or fetch_benchmark.py."""
         source = self.subject[group][name]
-        keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column",
-                "problems")  # fmt: skip
+        source = source.get("adapter", source)
+        keys = ("path", "repo", "revision", "subfolder", "file", "problem_column", "answer_column",
+                "id_column", "problems")  # fmt: skip
         return flags({key: source[key] for key in keys if key in source})
 
     def left_out(self, delta: str) -> list[str]:
@@ -334,8 +356,11 @@ class Experiment:
 def weight_names_of(source: dict[str, Any]) -> list[str]:
     """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
 
-    What lies on a hub is not asked for while planning, which works without a network.
+    What lies on a hub is not asked for while planning, which works without a network. An adapter's
+    model is merged into one file.
     """
+    if "adapter" in source:
+        return [SINGLE]
     if "path" in source:
         folder = locate(source["path"])
         if not folder.is_dir():

@@ -42,6 +42,11 @@ class Checkpoint:
         """Of a variant: how far what is stored lies from what was meant."""
         return self.folder / "fidelity.json"
 
+    @property
+    def adapter(self) -> Path:
+        """Of a model that is an adapter on another: what it changes, a row a matrix."""
+        return self.folder / "adapter.csv"
+
     def weights(self, name: str) -> Path:
         """One of the files that the weights lie in."""
         return self.folder / name
@@ -131,6 +136,16 @@ class Description:
 
 
 @dataclass(frozen=True)
+class FetchedAdapter(Adapter):
+    """The folder of somebody's PEFT adapter."""
+
+    @property
+    def record(self) -> Path:
+        """Where it came from; written last, stands for the adapter."""
+        return self.folder / "adapter_source.json"
+
+
+@dataclass(frozen=True)
 class Divergence:
     """The folder of what was read of the derivative's completions of a benchmark."""
 
@@ -181,8 +196,12 @@ class Layout:
     folder: Path
 
     def model(self, model: str) -> Checkpoint:
-        """A fetched model."""
+        """A fetched model, or one that is an adapter on another."""
         return Checkpoint(self.folder / "models" / model)
+
+    def fetched_adapter(self, model: str) -> FetchedAdapter:
+        """The adapter that a model is made with."""
+        return FetchedAdapter(self.folder / "peft" / model)
 
     def variant(self, variant: str) -> Checkpoint:
         """A model made from the base and a part of the delta."""

@@ -33,6 +33,10 @@ SUMMARY = (
     "rank_above_noise", "energy_above_noise", "optimal_rank",
 )  # fmt: skip
 LEDGER = ("tensor", "role", "what", "fate", "layer", "share_of_parameters", "share_of_change")
+ADAPTED = (
+    "tensor", "r", "alpha", "scale", "dora", "base_norm", "ba_norm", "ba_stable_rank",
+    "change_norm", "change_stable_rank",
+)  # fmt: skip
 METRICS = (
     "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
     "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
@@ -54,6 +58,7 @@ class Evidence:
     ledgers: dict[str, pd.DataFrame]  # delta -> a row a tensor
     delta_manifests: dict[str, dict[str, Any]]
     model_manifests: dict[str, dict[str, Any]]  # every model of the experiment
+    adapted: dict[str, pd.DataFrame]  # model that is an adapter on another -> a row a matrix
     variant_manifests: dict[str, dict[str, Any]]
     fidelity: dict[str, dict[str, Any]]  # variant -> fidelity.json
     adapters: dict[int, dict[str, Any]]  # rank -> adapter.json
@@ -225,6 +230,11 @@ def gather(experiment: dict[str, Any], results: Path) -> Evidence:
         ledgers={name: table(delta.ledger, LEDGER) for name, delta in changes.items()},
         delta_manifests={name: read_json(delta.manifest) for name, delta in changes.items()},
         model_manifests={name: read_json(layout.model(name).manifest) for name in models},
+        adapted={
+            name: table(layout.model(name).adapter, ADAPTED)
+            for name, model in models.items()
+            if "adapter" in model
+        },
         variant_manifests={name: read_json(layout.variant(name).manifest) for name in variants},
         fidelity={name: read_json(layout.variant(name).fidelity) for name in variants},
         adapters={rank: read_json(adapter.record) for rank, adapter in adapters.items()},

@@ -12,6 +12,7 @@ from lowrank.claims import claim
 from lowrank.files import whole_file
 from lowrank.metrics.evaluation import write_numbers
 from lowrank.report import (
+    adapters,
     consistency,
     deltas,
     divergence_section,
@@ -208,6 +209,7 @@ def _content(
         "divergence": divergence_section.content(found, distances, equal, results, figure),
         "changed": sentences.changed(found, frames["deltas"]),
         "shares": shares.shares_table(found),
+        "adapters": adapters.content(found),
         "deltas": shown,
         "energy": figure("energy"),
         "served": sentences.served(found),

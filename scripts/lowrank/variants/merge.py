@@ -187,7 +187,7 @@ def write_variant(
     rows = next(item.shape[0] for item in stored if item.pair.name == base.embedding)
     config, differences = model_config(recipe, rows)
     tokenizer = _tokenizer_files(tokenizer_folder)
-    origins = {"base": _origin(base), "derivative": _origin(derivative)}
+    origins = {"base": origin(base), "derivative": origin(derivative)}
     size = sum(math.prod(item.shape) * DTYPE_BYTES[item.dtype] for item in stored)
     claim_checkpoint(output, inputs, needed=size)
     clear(output)
@@ -282,14 +282,8 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
                     f"{recipe.derivative.folder}/config.json: {key} is {other[key]!r}, the base "
                     f"has {one[key]!r}; compare models of one architecture"
                 )
-    config = json.loads(json.dumps(derivative))
-    # What is stored is plain, even where a quantization_config was left in; no code comes along.
-    config.pop("auto_map", None)
+    config = stored_config(derivative, recipe.dtype, recipe.tied)
     text = text_config(config)  # this very dictionary, or one within it
-    for part in (text, config):
-        for key in ("dtype", "quantization_config"):
-            part.pop(key, None)
-        part |= {"torch_dtype": recipe.dtype, "tie_word_embeddings": recipe.tied}
     # Some models' embedding has more rows than their vocabulary.
     if vocabulary != recipe.derivative.tensors[recipe.derivative.embedding].shape[0]:
         text["vocab_size"] = vocabulary
@@ -302,6 +296,20 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
     return config, plain_json(differences)
 
 
+def stored_config(config: dict[str, Any], dtype: str, tied: bool) -> dict[str, Any]:
+    """A copy of config.json that describes what is stored: plain weights of a dtype.
+
+    Even where a quantization_config was left in; no code comes along.
+    """
+    config = json.loads(json.dumps(config))
+    config.pop("auto_map", None)
+    for part in (text_config(config), config):
+        for key in ("dtype", "quantization_config"):
+            part.pop(key, None)
+        part |= {"torch_dtype": dtype, "tie_word_embeddings": tied}
+    return config
+
+
 def _tokenizer_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     found = [plain_file(folder, name) for name in TOKENIZER_FILES if (folder / name).exists()]
@@ -310,7 +318,7 @@ def _tokenizer_files(folder: str | Path) -> list[Path]:
     return found
 
 
-def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
+def origin(checkpoint: Checkpoint) -> dict[str, Any]:
     """Where a model came from, and the hashes of its weight files as they are now."""
     return {
         "source": read_manifest(checkpoint)["source"],
