@@ -63,6 +63,8 @@ rule fetch_adapter:
         record=layout.fetched_adapter("{model}").record,
     log:
         layout.log("peft/{model}"),
+    benchmark:
+        layout.timing("peft/{model}")
     conda:
         "../../envs/models.yaml"
     threads: 1
