@@ -86,11 +86,13 @@ rule merge_adapter:
     input:
         base=lambda w: experiment.manifest(experiment.models[w.model]["on"]),
         adapter=layout.fetched_adapter("{model}").record,
-        weights=ancient(lambda w: experiment.weights(experiment.models[w.model]["on"])),
-        factors=ancient(layout.fetched_adapter("{model}").weights),
+        weights=ancient(lambda w: experiment.files(experiment.models[w.model]["on"])),
+        tokenizer=ancient(lambda w: layout.model(experiment.models[w.model]["on"]).tokenizer),
+        factors=ancient(layout.fetched_adapter("{model}").files),
     output:
         weights=layout.model("{model}").weights("model.safetensors"),
         config=layout.model("{model}").config,
+        tokenizer=directory(layout.model("{model}").tokenizer),
         manifest=layout.model("{model}").manifest,
         adapter=layout.model("{model}").adapter,
     log:

@@ -175,7 +175,7 @@ class Experiment:
         for model in models:
             checkpoint = self.checkpoint(model)
             described.append(checkpoint.config)
-            described += [] if model in self.variants else [checkpoint.index]
+            described += [checkpoint.index] if model in self.fetched else []
         return described + self.weights(*models)
 
     @property

@@ -19,7 +19,12 @@ from lowrank.errors import InputError
 from lowrank.files import read_json, sha256, whole_file, write_json, write_table
 from lowrank.models.architecture import input_first, matrix_name
 from lowrank.models.checkpoint import Checkpoint, open_checkpoint, same_bytes
-from lowrank.models.manifest import claim_checkpoint, read_manifest, write_manifest
+from lowrank.models.manifest import (
+    claim_checkpoint,
+    gather_tokenizer,
+    read_manifest,
+    write_manifest,
+)
 from lowrank.models.safetensors_file import (
     DTYPE_BYTES,
     TORCH_NAMES,
@@ -28,7 +33,7 @@ from lowrank.models.safetensors_file import (
     row_chunks,
     write_tensors,
 )
-from lowrank.plan.checkpoint_files import ADAPTER_RECORD, SINGLE, plain_file, taken
+from lowrank.plan.checkpoint_files import ADAPTER_RECORD, SINGLE, TOKENIZER, plain_file, taken
 from lowrank.progress import Progress
 from lowrank.variants.factors import CONFIG_FILE, WEIGHTS_FILE, Contents, Factors, read_contents
 from lowrank.variants.merge import origin, stored_config
@@ -99,11 +104,14 @@ def write_adapted(
 
     _, digest = write_tensors(output / SINGLE, tensors, stream(), {"format": "pt"})
     write_json(output / "config.json", stored_config(base.config, "float32", base.tied), True)
-    present = [path.name for path in base.folder.iterdir()]
-    for name in taken([SINGLE], present):
-        if name not in (SINGLE, "config.json"):
-            with whole_file(output / name) as temporary:
-                temporary.write_bytes(plain_file(base.folder, name).read_bytes())
+    # Beside the tokenizer alone, where only what the rules name was brought here.
+    for folder in filter(Path.is_dir, (base.folder / TOKENIZER, base.folder)):
+        present = [path.name for path in folder.iterdir()]
+        for name in taken([SINGLE], present):
+            if name not in (SINGLE, "config.json"):
+                with whole_file(output / name) as temporary:
+                    temporary.write_bytes(plain_file(folder, name).read_bytes())
+    gather_tokenizer(output)
     write_table(output / TABLE, pandas.DataFrame(rows, columns=list(COLUMNS)))
     write_manifest(output, source, {SINGLE: digest})
 
