@@ -247,7 +247,7 @@ def test_what_is_missing_is_said_in_a_sentence(machine, tmp_path):
 
 def test_what_can_never_fit_is_said_at_once(machine, monkeypatch):
     monkeypatch.setattr(devices, "PATIENCE", float("inf"))
-    with pytest.raises(InputError, match="128.8 GB are needed"):
+    with pytest.raises(InputError, match=r"128\.8 GB are needed"):
         devices.lease(1, Need(bytes=120 * GIB))
 
 

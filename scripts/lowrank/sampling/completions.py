@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lowrank.devices import Need, take_device
 from lowrank.errors import InputError
 from lowrank.files import write_json, write_table
-from lowrank.machine import device_name
 from lowrank.models.checkpoint import open_checkpoint
 from lowrank.models.manifest import file_hashes, own_manifest
 from lowrank.progress import Progress
@@ -183,7 +183,7 @@ def make(
     if job.serving.adapter is not None:
         read_factors(job.serving.adapter, open_checkpoint(job.serving.model))
     run = store.Run(
-        device_name(job.serving.device),
+        take_device(job.serving.device, need=Need(share=job.serving.gpu_memory)),
         engine.versions(),
         prompts.tokenizer_digest(job.tokenizer),
     )
