@@ -23,7 +23,7 @@ from lowrank.machine import device_name
 POLL = 0.5  # seconds between looks, up to twice that by chance
 SAY_AGAIN = 60.0  # seconds until the reason to wait is said again
 # Seconds for memory to come free that no lease holds: workers of a killed job take some to end.
-PATIENCE = 60.0
+PATIENCE = 120.0
 GB = 1e9
 
 _leased: list[Gpu] = []  # by this process

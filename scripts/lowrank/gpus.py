@@ -6,6 +6,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from lowrank.errors import InputError
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
 MIB = 2**20
@@ -119,6 +122,27 @@ def _meant(word: str, there: list[Gpu]) -> list[Gpu]:
         return [gpu for gpu in there if gpu.index == int(word)]
     named = [gpu for gpu in there if word and gpu.name.startswith(word)]
     return named if len(named) == 1 else []
+
+
+def gpus_to_share(needed: int, limit: Any = None) -> int:
+    """How many GPUs the jobs of this machine may use at once: the limit, else all that are visible.
+
+    needed: by the job that needs most; 0 where none computes on a GPU: nothing is counted then.
+    Where no GPU is seen, which is no obstacle to a plan, as many as are needed.
+    InputError if there are fewer than that job needs.
+    """
+    if not needed:
+        return 0
+    count = len(visible()) if limit is None else int(getattr(limit, "value", limit))
+    if limit is None and not count:
+        return needed
+    if count < needed:
+        said = "can be seen here" if limit is None else "are allowed (--resources gpu)"
+        raise InputError(
+            f"one job takes {needed} GPUs (sampling.tensor_parallel), and {count} {said}; allow"
+            " more, run where there are so many, or lower tensor_parallel"
+        )
+    return count
 
 
 def scheduler(environment: Mapping[str, str] = os.environ) -> str | None:

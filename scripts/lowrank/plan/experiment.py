@@ -19,11 +19,10 @@ from lowrank.places import locate
 from lowrank.plan.checkpoint_files import SINGLE, taken, weight_files
 from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.digest import source_digest
+from lowrank.plan.engine_settings import SPEED, deciding, engine_words, of_model
 from lowrank.plan.layout import Adapter, Checkpoint, Layout
 from lowrank.plan.served import VLLM_RANKS
 
-# Sampling settings that change speed and memory, never a completion.
-SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
 # Of config.yaml, what changes no result.
 NO_QUESTION = ("experiment", "keep_variants", "results")
 # What a job may use.
@@ -284,7 +283,25 @@ class Experiment:
 
     def compute_dtype(self, model: str) -> str:
         """What the engine computes in."""
-        return self.sampling.get("compute_dtype") or self.served_dtype(model)
+        return self.engine(model).get("compute_dtype") or self.served_dtype(model)
+
+    def engine(self, model: str) -> dict[str, Any]:
+        """The sampling settings of a model."""
+        return of_model(self.sampling, model)
+
+    def gpus(self, model: str) -> int:
+        """GPUs that sampling a model takes; none on a CPU."""
+        return self.engine(model).get("tensor_parallel", 1) if self.samples_on_gpu else 0
+
+    @property
+    def samples_on_gpu(self) -> bool:
+        return self.sampling["device"] == "cuda"
+
+    @property
+    def most_gpus(self) -> int:
+        """GPUs that the job which takes most of them takes."""
+        factoring = int(self.factoring["device"] == "cuda")
+        return max(factoring, *(self.gpus(model) for model in self.sampled))
 
     def grading_flags(self, benchmark: str) -> str:
         """grade.py's flags."""
@@ -295,10 +312,16 @@ class Experiment:
         """Processes that judge answers; integers are compared without any."""
         return 2 if self.benchmarks[benchmark]["answer_type"] == "any" else 1
 
-    @property
-    def speed_flags(self) -> str:
-        """sample.py's flags that change speed and memory, never a completion."""
-        return flags({key: self.sampling[key] for key in SPEED if key in self.sampling})
+    def speed_flags(self, model: str) -> str:
+        """sample.py's flags that change speed and memory, never a completion's meaning."""
+        settings = self.engine(model)
+        words = engine_words(settings.get("engine", {}))
+        return flags({key: settings.get(key) for key in SPEED} | {"engine": words})
+
+    def kernel_flags(self, model: str) -> str:
+        """sample.py's flags that change how a completion is computed, where they are given."""
+        settings = self.engine(model)
+        return flags({key: settings.get(key) for key in ("quantization", "batch_invariant")})
 
     @cached_property
     def question(self) -> str:
@@ -315,7 +338,7 @@ class Experiment:
         resolved = {
             "name": self.name,
             **{key: value for key, value in self.subject.items() if key != "factoring"},
-            "sampling": {k: v for k, v in self.sampling.items() if k not in {*SPEED, *RESOURCES}},
+            "sampling": {k: v for k, v in deciding(self.sampling).items() if k not in RESOURCES},
             "base": self.base,
             "derivative": self.derivative,
             "variants": variants,
