@@ -61,10 +61,10 @@ layout = experiment.layout
 # starts no more jobs at once than its memory holds.
 if workflow.local_exec and workflow.is_main_process:
     try:
-        allowed = gpus_to_share(experiment.most_gpus, workflow.global_resources.get("gpu"))
+        limit = workflow.global_resources.get("gpu").value
+        workflow.register_resource("gpu", gpus_to_share(experiment.most_gpus, limit))
     except InputError as error:
         sys.exit(f"error: {error}")
-    workflow.register_resource("gpu", allowed)
 if workflow.local_exec and "mem_mb" not in workflow.global_resources:
     workflow.register_resource("mem_mb", total_memory() // 2**20)
 

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lowrank.errors import InputError
 
@@ -124,7 +123,7 @@ def _meant(word: str, there: list[Gpu]) -> list[Gpu]:
     return named if len(named) == 1 else []
 
 
-def gpus_to_share(needed: int, limit: Any = None) -> int:
+def gpus_to_share(needed: int, limit: int | None = None) -> int:
     """How many GPUs the jobs of this machine may use at once: the limit, else all that are visible.
 
     needed: by the job that needs most; 0 where none computes on a GPU: nothing is counted then.
@@ -133,7 +132,7 @@ def gpus_to_share(needed: int, limit: Any = None) -> int:
     """
     if not needed:
         return 0
-    count = len(visible()) if limit is None else int(getattr(limit, "value", limit))
+    count = len(visible()) if limit is None else limit
     if limit is None and not count:
         return needed
     if count < needed:
