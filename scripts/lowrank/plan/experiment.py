@@ -269,6 +269,7 @@ class Experiment:
             f" {self.config['samples']} completions a problem of"
             f" {', '.join(self.benchmarks)}, up to {self.sampling['max_tokens']:,} tokens each; at"
             f" most {starts} starts of vLLM: a job whose completions are kept starts none."
+            + (f" It needs {self.subject['needs']}." if self.subject.get("needs") else "")
         )
 
     def benchmark_flags(self, problems: Sequence[str], tables: Sequence[str]) -> str:
@@ -337,7 +338,7 @@ class Experiment:
         }
         resolved = {
             "name": self.name,
-            **{key: value for key, value in self.subject.items() if key != "factoring"},
+            **{k: v for k, v in self.subject.items() if k not in ("factoring", "needs")},
             "sampling": {k: v for k, v in deciding(self.sampling).items() if k not in RESOURCES},
             "base": self.base,
             "derivative": self.derivative,
