@@ -13,6 +13,7 @@ from fake_gpus import SCRIPTS, end, job, uuid
 from lowrank import devices, locks
 from lowrank.devices import Need
 from lowrank.errors import InputError
+from lowrank.plan.digest import closure
 
 GIB = 2**30
 
@@ -298,3 +299,17 @@ def test_where_nothing_lists_gpus_the_choice_is_cudas(machine, monkeypatch, tmp_
     monkeypatch.setattr(devices.gpus, "DRIVER", tmp_path / "none")
     assert devices.lease(1, Need()) == []
     assert "left to CUDA" in capsys.readouterr().err
+
+
+def test_every_program_that_computes_on_a_gpu_leases_it():
+    """No other module asks torch for a GPU, and whoever has --device imports the one that does."""
+    asking = {
+        path.name for path in SCRIPTS.rglob("*.py") if "cuda.is_available" in path.read_text()
+    }
+    assert asking == {"machine.py"}
+    naming = {path.name for path in SCRIPTS.rglob("*.py") if "device_name(" in path.read_text()}
+    assert naming == {"machine.py", "devices.py"}
+    programs = [path for path in SCRIPTS.glob("*.py") if '"--device"' in path.read_text()]
+    assert len(programs) >= 6
+    for program in programs:
+        assert SCRIPTS / "lowrank/devices.py" in closure(program), program.name

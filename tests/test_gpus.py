@@ -4,7 +4,8 @@ import pytest
 from fake_gpus import install, uuid
 
 from lowrank import gpus
-from lowrank.gpus import Memory
+from lowrank.errors import InputError
+from lowrank.gpus import Memory, gpus_to_share
 
 GIB = 2**30
 SLICED = f"""GPU 0: NVIDIA Pretence (UUID: {uuid(0)})
@@ -116,3 +117,18 @@ def test_users_are_those_of_that_gpu(four):
 def test_schedulers_are_known_by_their_variables(name):
     assert gpus.scheduler({name: "7"}) == name
     assert gpus.scheduler({name: ""}) is None
+
+
+def test_jobs_share_what_is_there_or_allowed(four, monkeypatch):
+    assert gpus_to_share(1) == 4
+    assert gpus_to_share(2, 3) == 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus_to_share(2) == 2  # a plan, on a machine without any
+    monkeypatch.setattr(gpus, "installed", None)  # nobody is asked
+    assert gpus_to_share(0) == 0
+
+
+@pytest.mark.parametrize("limit", [None, 4])
+def test_fewer_than_a_job_needs_are_refused(four, limit):
+    with pytest.raises(InputError, match="one job takes 8 GPUs"):
+        gpus_to_share(8, limit)
