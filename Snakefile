@@ -24,6 +24,7 @@ from lowrank.plan.configuration import load
 from lowrank.plan.digest import code_digest, source_digest
 from lowrank.plan.layout import completions_beside
 from lowrank.errors import InputError
+from lowrank.gpus import gpus_to_share
 from lowrank.plan.experiment import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
@@ -62,11 +63,16 @@ layout = experiment.layout
 # workflow.local_exec: which executor it is Snakemake knows only once this file is read.
 local = workflow.resource_settings.nodes is None
 
-# One machine samples on one GPU at a time, unless it is told --resources gpu=N, and starts no more
-# jobs at once than its memory holds.
-for resource, there in (("gpu", 1), ("mem_mb", total_memory() // 2**20)):
-    if local and resource not in workflow.global_resources:
-        workflow.register_resource(resource, there)
+# One machine computes on all GPUs that it sees, or on as many as --resources gpu=N allows, and
+# starts no more jobs at once than its memory holds.
+if local and workflow.is_main_process:
+    try:
+        limit = workflow.global_resources.get("gpu").value
+        workflow.register_resource("gpu", gpus_to_share(experiment.most_gpus, limit))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+if local and "mem_mb" not in workflow.global_resources:
+    workflow.register_resource("mem_mb", total_memory() // 2**20)
 
 
 # Compute nodes of a cluster often have no internet: what is fetched is fetched where Snakemake runs.

@@ -231,14 +231,14 @@ def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served()
 
 def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monkeypatch):
     mini = load(CONFIG, ROOT)
-    assert mini.speed_flags == "--max-num-seqs=512"
+    assert mini.speed_flags("rl") == "--max-num-seqs=512"
     subject = read("mini")
     subject["sampling"] |= {"max_num_seqs": 4, "threads": 2}
     (root / "experiments/mini.yaml").write_text(yaml.safe_dump(subject))
     (root / "resources").symlink_to(ROOT / "resources")
     monkeypatch.chdir(root)  # whose experiments/ comes first
     slower = load(CONFIG | {"results": "elsewhere"}, root)
-    assert slower.speed_flags == "--max-num-seqs=4"
+    assert slower.speed_flags("rl") == "--max-num-seqs=4"
     assert slower.question == mini.question
 
 
@@ -335,7 +335,7 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         (
             "sampling.compute_dtype",
             "float16",
-            "sampling.compute_dtype is float16, but a model is served as bfloat16",
+            "sampling.compute_dtype of sft is float16, but a model is served as bfloat16",
         ),
         ("sampling.parts", 65, "sampling.parts is 65, more than samples: 64 (config.yaml)"),
         ("sampling.max_tokens", 80.0, "sampling.max_tokens: is 80.0, must be of type integer"),
@@ -495,7 +495,7 @@ def test_the_order_of_keys_changes_no_flag(root):
         subject[group] = dict(reversed(subject[group].items()))
     (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject, sort_keys=False))
     mini, mine = load(CONFIG, ROOT), load(CONFIG | {"experiment": "mine"}, root)
-    assert mini.speed_flags == mine.speed_flags
+    assert mini.speed_flags("rl") == mine.speed_flags("rl")
     assert mini.grading_flags("mini30") == mine.grading_flags("mini30")
 
 

@@ -34,9 +34,9 @@ rule sample:
     resources:
         mem_mb=lambda w, attempt: experiment.sampling["mem_mb"] * attempt,
         runtime=lambda w, attempt: experiment.sampling["runtime"] * attempt,
-        gpu=int(experiment.sampling["device"] == "cuda"),
+        gpu=lambda w: experiment.gpus(w.model),
         # What changes speed and memory alone: a resource, as a changed param would run jobs again.
-        speed_flags=experiment.speed_flags,
+        speed_flags=lambda w: experiment.speed_flags(w.model),
     params:
         program=shipped("scripts/sample.py"),
         code=code_digest("scripts/sample.py"),
@@ -51,6 +51,7 @@ rule sample:
         device=experiment.sampling["device"],
         dtype=lambda w: experiment.served_dtype(w.model),
         compute_dtype=lambda w: experiment.compute_dtype(w.model),
+        kernel_flags=lambda w: experiment.kernel_flags(w.model),
         temperature=experiment.sampling["temperature"],
         top_p=experiment.sampling["top_p"],
         max_tokens=experiment.sampling["max_tokens"],
@@ -70,7 +71,7 @@ rule sample:
         " --part {params.part} --parts {params.parts} --seed {params.seed}"
         " --store {params.store} --resample {params.resample}"
         " --device {params.device} --dtype {params.dtype}"
-        " --compute-dtype {params.compute_dtype}"
+        " --compute-dtype {params.compute_dtype} {params.kernel_flags}"
         " --temperature {params.temperature} --top-p {params.top_p}"
         " --max-tokens {params.max_tokens} --max-model-len {params.max_model_len}"
         " --system={params.system:q} --user={params.user:q}"

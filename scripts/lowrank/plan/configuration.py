@@ -18,6 +18,7 @@ from lowrank.errors import InputError
 from lowrank.places import ROOT, locate
 from lowrank.plan.checkpoint_files import adapter_there
 from lowrank.plan.controls import kinds_asked
+from lowrank.plan.engine_settings import check_serving
 from lowrank.plan.experiment import Experiment
 from lowrank.plan.served import VLLM_RANKS, check_compute_dtype
 from lowrank.plan.strict_yaml import read_yaml
@@ -74,6 +75,8 @@ def load(
     _check_subject(experiment, where)
     _check_sizes(experiment, where, asked)
     _check_paths(experiment, where, root)
+    reads = bool(config["divergence"])
+    check_serving(experiment.sampling, experiment.sampled, reads, where)
     _check_dtypes(experiment, where)
     _check_temperature(experiment, where)
     return experiment
@@ -368,7 +371,6 @@ def _check_temperature(experiment: Experiment, where: str) -> None:
 
 def _check_dtypes(experiment: Experiment, where: str) -> None:
     """What is computed in must hold what any model is served as."""
-    sampling = experiment.sampling
-    computed = sampling.get("compute_dtype")
-    for dtype in {sampling["dtype"]: None, **dict.fromkeys(experiment.config["serve_dtype"])}:
-        check_compute_dtype(dtype, computed or dtype, f"{where}: sampling.compute_dtype")
+    for model in experiment.sampled:
+        dtype, computed = experiment.served_dtype(model), experiment.compute_dtype(model)
+        check_compute_dtype(dtype, computed, f"{where}: sampling.compute_dtype of {model}")

@@ -14,22 +14,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lowrank.errors import InputError
 from lowrank.places import locate
 from lowrank.plan.checkpoint_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     SINGLE,
     taken,
-    weight_files,
 )
 from lowrank.plan.controls import LOWRANK, kind_of, kinds_asked
 from lowrank.plan.digest import source_digest
+from lowrank.plan.engine_settings import SPEED, deciding, engine_words, of_model
 from lowrank.plan.layout import Adapter, Checkpoint, Description, Layout
+from lowrank.plan.sources import weight_names_of
 from lowrank.plan.variant import Variant
 
-# Sampling settings that change speed and memory, never a completion.
-SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
 # Of config.yaml, what changes no result.
 NO_QUESTION = ("experiment", "keep_variants", "results", "completions")
 # What a job may use.
@@ -298,6 +296,7 @@ class Experiment:
             f" {self.config['samples']} completions a problem of"
             f" {', '.join(self.benchmarks)}, up to {self.sampling['max_tokens']:,} tokens each; at"
             f" most {starts} starts of vLLM: a job whose completions are kept starts none."
+            + (f" It needs {self.subject['needs']}." if self.subject.get("needs") else "")
         )
 
     def benchmark_flags(self, problems: Sequence[str], tables: Sequence[str]) -> str:
@@ -312,7 +311,25 @@ class Experiment:
 
     def compute_dtype(self, model: str) -> str:
         """What the engine computes in."""
-        return self.sampling.get("compute_dtype") or self.served_dtype(model)
+        return self.engine(model).get("compute_dtype") or self.served_dtype(model)
+
+    def engine(self, model: str) -> dict[str, Any]:
+        """The sampling settings of a model."""
+        return of_model(self.sampling, model)
+
+    def gpus(self, model: str) -> int:
+        """GPUs that sampling a model takes; none on a CPU."""
+        return self.engine(model).get("tensor_parallel", 1) if self.samples_on_gpu else 0
+
+    @property
+    def samples_on_gpu(self) -> bool:
+        return self.sampling["device"] == "cuda"
+
+    @property
+    def most_gpus(self) -> int:
+        """GPUs that the job which takes most of them takes."""
+        factoring = int(self.factoring["device"] == "cuda")
+        return max(factoring, *(self.gpus(model) for model in self.sampled))
 
     def grading_flags(self, benchmark: str) -> str:
         """grade.py's flags."""
@@ -323,10 +340,16 @@ class Experiment:
         """Processes that judge answers; integers are compared without any."""
         return 2 if self.benchmarks[benchmark]["answer_type"] == "any" else 1
 
-    @property
-    def speed_flags(self) -> str:
-        """sample.py's flags that change speed and memory, never a completion."""
-        return flags({key: self.sampling[key] for key in SPEED if key in self.sampling})
+    def speed_flags(self, model: str) -> str:
+        """sample.py's flags that change speed and memory, never a completion's meaning."""
+        settings = self.engine(model)
+        words = engine_words(settings.get("engine", {}))
+        return flags({key: settings.get(key) for key in SPEED} | {"engine": words})
+
+    def kernel_flags(self, model: str) -> str:
+        """sample.py's flags that change how a completion is computed, where they are given."""
+        settings = self.engine(model)
+        return flags({key: settings.get(key) for key in ("quantization", "batch_invariant")})
 
     @cached_property
     def question(self) -> str:
@@ -342,8 +365,8 @@ class Experiment:
         }
         resolved = {
             "name": self.name,
-            **{key: value for key, value in self.subject.items() if key != "factoring"},
-            "sampling": {k: v for k, v in self.sampling.items() if k not in {*SPEED, *RESOURCES}},
+            **{k: v for k, v in self.subject.items() if k not in ("factoring", "needs")},
+            "sampling": {k: v for k, v in deciding(self.sampling).items() if k not in RESOURCES},
             "base": self.base,
             "derivative": self.derivative,
             "variants": variants,
@@ -351,27 +374,6 @@ class Experiment:
             **{k: v for k, v in self.config.items() if k not in NO_QUESTION},
         }
         return json.dumps(resolved, ensure_ascii=False)
-
-
-def weight_names_of(source: dict[str, Any]) -> list[str]:
-    """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
-
-    What lies on a hub is not asked for while planning, which works without a network. An adapter's
-    model is merged into one file.
-    """
-    if "adapter" in source:
-        return [SINGLE]
-    if "path" in source:
-        folder = locate(source["path"])
-        if not folder.is_dir():
-            raise InputError(f"{source['path']}: is no folder; a checkpoint's folder expected")
-        return weight_files(folder)
-    shards = source.get("shards", 1)
-    if isinstance(shards, list):
-        return shards
-    if shards == 1:
-        return [SINGLE]
-    return [f"model-{i:05d}-of-{shards:05d}.safetensors" for i in range(1, shards + 1)]
 
 
 def folder_flag(name: str, files: Iterable[str | Path]) -> str:

@@ -31,7 +31,8 @@ def keys(schema: dict[str, Any], above: str = "") -> Iterator[tuple[str, dict[st
 def values(one: dict[str, Any], definitions: dict[str, Any]) -> str:
     """What a key may be, in words: "integer, 1 to 1024"."""
     if "$ref" in one:
-        return {"name": "name", "repo": "owner/name"}[one["$ref"].rpartition("/")[2]]
+        name = one["$ref"].rpartition("/")[2]
+        return {"name": "name", "repo": "owner/name"}.get(name, f"as `sampling.{name}`")
     if "enum" in one:
         return ", ".join("null" if value is None else f"`{value}`" for value in one["enum"])
     if "if" in one:  # a name alone, or names with their own list

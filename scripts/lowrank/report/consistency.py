@@ -11,6 +11,7 @@ from typing import Any
 
 from lowrank.errors import InputError
 from lowrank.files import sha256
+from lowrank.plan.engine_settings import of_model
 from lowrank.report.evidence import Evidence, parts
 
 SHOWN = 5  # differences that an error lists
@@ -53,6 +54,7 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
     for path, _, model, record in _records(found):
         variant = experiment["variants"].get(model)
         dtype = variant["dtype"] if variant else sampling["dtype"]
+        settings = of_model(sampling, model)
         wanted = {
             "sampling": {
                 "seed": experiment["seed"],
@@ -63,14 +65,16 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
             "engine": {
                 "device": sampling["device"],
                 "dtype": dtype,
-                "compute_dtype": sampling.get("compute_dtype") or dtype,
+                "compute_dtype": settings.get("compute_dtype") or dtype,
+                "quantization": settings.get("quantization"),
+                "batch_invariant": settings.get("batch_invariant") or None,
             },
             "part": {"samples": experiment["samples"], "parts": len(parts(experiment))},
         }
         wanted["model"] = found.served(model)
         for group, keys in wanted.items():
             for key, value in keys.items():
-                made = record[group][key]
+                made = record[group].get(key)
                 if made != value:
                     says = RECORDS.get(key, "the configuration")
                     yield f"{path}: {group}.{key} is {made!r}, {says} says {value!r}"

@@ -163,11 +163,17 @@ def _pools(found: Evidence) -> dict[str, Any]:
         Column("cut off", share("truncated")),
         Column("empty", share("empty")),
         *(graded if found.accuracy else ()),
-        Column("served as", lambda line: line["engine"]["dtype"]),
+        Column("served as", lambda line: served_as(line["engine"])),
         Column("computed in", lambda line: line["engine"]["compute_dtype"]),
         Column("SHA-256 of what was served", lambda line: line["served"]),
     ]
     return tabulate(columns, lines, caption="Pools")
+
+
+def served_as(engine: dict[str, Any]) -> str:
+    """What weights are served as, by the record of an engine: bfloat16, quantised to fp8."""
+    quantised = engine.get("quantization")
+    return engine["dtype"] + (f", quantised to {quantised}" if quantised else "")
 
 
 def _deltas(found: Evidence) -> list[tuple[str, str]]:
