@@ -23,7 +23,8 @@ def post(tmp_path, monkeypatch):
     def made(questions: dict | None = None, **sampling: object):
         subject = POST | {"sampling": POST["sampling"] | sampling}
         (tmp_path / "experiments/mine.yaml").write_text(yaml.safe_dump(subject))
-        return load({"experiment": "mine", "ranks": [16], "other": ["copy"]} | (questions or {}))
+        asked = {"experiment": "mine", "ranks": [16], "other": ["copy"]} | (questions or {})
+        return load(asked, given=asked)
 
     return made
 

@@ -150,9 +150,11 @@ def served(found: Evidence) -> list[str]:
 
 def benchmark_label(found: Evidence, benchmark: str) -> str:
     """A benchmark as people call it, with its size."""
-    problems = found.grades[benchmark, found.experiment["base"]]["problem_id"].nunique()
+    samples = found.experiment["samples"]
+    records = found.provenance[benchmark, found.experiment["base"]]
+    problems = sum(record["counts"]["completions"] for record in records) // samples
     label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
-    return f"{label} · {problems} problems {TIMES} {found.experiment['samples']} completions"
+    return f"{label} · {problems} problems {TIMES} {samples} completions"
 
 
 def results_note(found: Evidence, benchmark: str) -> str:
