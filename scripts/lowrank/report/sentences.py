@@ -27,6 +27,7 @@ def warnings(found: Evidence) -> list[str]:
         for (benchmark, model), records in found.provenance.items()
         for record in records
         for warning in record["warnings"]
+        if found.accuracy or "were cut off" not in warning  # what is only read may well end early
     ]
 
 
@@ -73,7 +74,8 @@ def _read(found: Evidence) -> str:
     if not found.accuracy:
         return (
             f"{joined([found.label(name) for name in experiment['references']])} wrote"
-            f" {experiment['samples']} completions of at most {sampling['max_tokens']:,} tokens to"
+            f" {experiment['samples']} completion{'s' * (experiment['samples'] > 1)} of at most"
+            f" {sampling['max_tokens']:,} tokens to"
             f" every problem of {joined(labels)}, at temperature {sampling['temperature']:g} and"
             f" top-p {sampling['top_p']:g}. All models were read on such text. No answer was"
             " graded: this page says nothing about accuracy."
