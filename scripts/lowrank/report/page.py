@@ -158,8 +158,12 @@ def _content(
 
     kinds = {kind.stem: kind for kind in PICTURES}
 
+    placed = set()
+
     def figure(stem: str, subject: str = "") -> dict[str, Any]:
-        svg = drawn[kinds[stem].name(subject)]
+        name = kinds[stem].name(subject)
+        placed.add(name)
+        svg = drawn[name]
         return {"svg": Markup(svg), "caption": kinds[stem].caption}  # ours, not a model's text
 
     experiment = found.experiment
@@ -186,7 +190,7 @@ def _content(
         }
         for delta in experiment["deltas"]
     ]
-    return {
+    content = {
         "name": experiment["name"],
         "title": experiment["title"],
         "asked": sentences.asked(found),
@@ -220,3 +224,7 @@ def _content(
         "traces": traces(found) if found.accuracy else None,
         "provenance": provenance(found),
     }
+    # A figure that has no place of its own yet is shown with others of its kind, after the rest.
+    wanted = pictures(experiment["benchmarks"], experiment["deltas"], _asked(experiment))
+    others = [(k.stem, subject) for k, subject in wanted if k.name(subject) not in placed]
+    return content | {"others": [figure(*other) for other in others]}
