@@ -16,10 +16,10 @@ from lowrank.errors import InputError
 from lowrank.files import read_json, read_table
 from lowrank.metrics import comparisons
 from lowrank.places import locate
+from lowrank.plan.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.layout import Layout
 from lowrank.sampling.store import served_digest
-from lowrank.variants.factors import CONFIG_FILE, WEIGHTS_FILE
 
 NEEDED = (
     "name", "title", "models", "deltas", "delta", "base", "derivative", "references", "variants",
@@ -116,8 +116,8 @@ class Evidence:
         files = {name: file["sha256"] for name, file in manifest["files"].items()}
         adapter = self.unmerged.get(model)
         factors = adapter and {
-            WEIGHTS_FILE: adapter["weights"]["sha256"],
-            CONFIG_FILE: adapter["config"]["sha256"],
+            ADAPTER_WEIGHTS: adapter["weights"]["sha256"],
+            ADAPTER_CONFIG: adapter["config"]["sha256"],
         }
         return {
             "sha256": served_digest(files),
