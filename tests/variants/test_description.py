@@ -129,3 +129,14 @@ def test_parts_are_known_before_anything_is_read(described):
         }
         assert {n: (e.dtype, e.shape) for n, e in entries.items()} == expected
         assert bytes_of(expected) == sum(entry.size for entry in entries.values())
+
+
+def test_rows_are_those_asked_for(described, trio):
+    """A large matrix is merged some rows at a time."""
+    for kind in KINDS:
+        found = open_description(described[kind] / "description", open_checkpoint(trio.base))
+        rows, name = found.rows(found.names[0]), found.names[0]
+        whole = rows(0, found.shapes[name][0])
+        assert tuple(whole.shape) == found.shapes[name]
+        assert torch.equal(rows(3, 9), whole[3:9])
+        assert not torch.equal(whole[3:9], whole[:6])

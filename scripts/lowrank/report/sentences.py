@@ -207,9 +207,13 @@ def _concentration(found: Evidence) -> list[str]:
         if "energy_kept_shuffled" in spectrum:
             share = null_energy_at(spectrum, lowest, "energy_kept_shuffled")
             nulls += f", in the same entries shuffled {percent(share)}"
+        top, hold = (
+            ("The top direction", "holds")
+            if lowest == 1
+            else (f"The top {lowest} directions", "hold")
+        )
         said.append(
-            f"The top {lowest} directions of every matrix hold {', and '.join(shares)}, by squared"
-            f" norm; {nulls}."
+            f"{top} of every matrix {hold} {', and '.join(shares)}, by squared norm; {nulls}."
         )
     return said
 
