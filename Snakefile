@@ -24,11 +24,12 @@ from lowrank.plan.configuration import load
 from lowrank.plan.digest import code_digest, source_digest
 from lowrank.plan.layout import completions_beside
 from lowrank.errors import InputError
+from lowrank.gpus import gpus_to_share
 from lowrank.plan.experiment import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
 from lowrank.report.outputs import PICTURES, figures, pictures, tables
-from lowrank.models.planned import check_lengths, check_sizes
+from lowrank.models.planned import check_lengths, check_sizes, lost_weights
 from lowrank.plan import divergence
 from lowrank.plan.strict_yaml import read_yaml
 from lowrank.plan.surroundings import shield
@@ -51,24 +52,36 @@ try:
     check_lengths(experiment)
     if workflow.is_main_process:
         check_sizes(experiment)
+        if lost := lost_weights(experiment):
+            print(lost, file=sys.stderr)
 except InputError as error:
     sys.exit(f"error: {error}")
 layout = experiment.layout
 
 
-# One machine samples on one GPU at a time, unless it is told --resources gpu=N, and starts no more
-# jobs at once than its memory holds.
-for resource, there in (("gpu", 1), ("mem_mb", total_memory() // 2**20)):
-    if workflow.local_exec and resource not in workflow.global_resources:
-        workflow.register_resource(resource, there)
+# A cluster's executor is given a number of jobs, one machine a number of cores. Not asked is
+# workflow.local_exec: which executor it is Snakemake knows only once this file is read.
+local = workflow.resource_settings.nodes is None
+
+# One machine computes on all GPUs that it sees, or on as many as --resources gpu=N allows, and
+# starts no more jobs at once than its memory holds.
+if local and workflow.is_main_process:
+    try:
+        limit = workflow.global_resources.get("gpu").value
+        workflow.register_resource("gpu", gpus_to_share(experiment.most_gpus, limit))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+if local and "mem_mb" not in workflow.global_resources:
+    workflow.register_resource("mem_mb", total_memory() // 2**20)
 
 
 # Compute nodes of a cluster often have no internet: what is fetched is fetched where Snakemake runs.
-if not workflow.local_exec:
+if not local:
 
     localrules:
         fetch_weights,
         fetch_model,
+        fetch_adapter,
         fetch_benchmark,
         describe,
 
@@ -84,6 +97,7 @@ wildcard_constraints:
     compared="|".join(compared(experiment)),
     part="|".join(experiment.parts),
     adapter="|".join(experiment.adapters),
+    description="|".join(experiment.descriptions),
 
 
 rule all:

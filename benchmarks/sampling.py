@@ -113,6 +113,7 @@ def compare(given: argparse.Namespace, folder: Path) -> float:
         max_model_len=given.max_model_len,
         max_num_seqs=given.max_num_seqs,
         threads=given.threads,
+        gpu_memory=0.45,  # both engines are there at once
     )
     job = Job(
         serving=serving,

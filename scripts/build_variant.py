@@ -11,7 +11,8 @@ def main() -> None:
         description=__doc__
         + """
 
-  projections  base + adapter, added in float32 and cast once (without --adapter: the base's)
+  projections  base + adapter, added in float32 and cast once (without --adapter: the base's);
+               --description: a change that is described otherwise
   biases       of the projections: the derivative's (copy) or the base's (keep)
   other        embeddings, head and norms: the derivative's (copy) or the base's (keep)
 What one of the two models stores in float32 beside bfloat16 stays float32; integer buffers stay as
@@ -28,7 +29,9 @@ cast left at the base's value, the cosine) and manifest.json, last.""",
     )
     parser.add_argument("--base", required=True, metavar="DIR", help="checkpoint folder")
     parser.add_argument("--derivative", required=True, metavar="DIR", help="checkpoint folder")
-    parser.add_argument("--adapter", metavar="DIR", help="folder of build_adapter.py")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--adapter", metavar="DIR", help="folder of build_adapter.py")
+    change.add_argument("--description", metavar="DIR", help="folder of build_description.py")
     parser.add_argument("--other", required=True, choices=("copy", "keep"))
     parser.add_argument("--biases", choices=("copy", "keep"), default="copy", help="default: copy")
     parser.add_argument(
@@ -74,6 +77,7 @@ cast left at the base's value, the cosine) and manifest.json, last.""",
         leave_out=[pattern for group in args.leave_out for pattern in group],
         unmerged=args.unmerged,
         threads=args.threads,
+        description_folder=args.description,
     )
 
 

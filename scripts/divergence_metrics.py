@@ -6,8 +6,9 @@ the folder --output (their columns: docs/tables.md):
   metrics.csv    one figure a row: mean divergence, share of the way recovered, share of equal
                  likeliest tokens, each with an interval for problems like these; quantiles; the
                  mean along the completion
-  contrasts.csv  neighbouring ranks of a ladder, and the pairs, compared by problem (sign-flip
-                 test, adjusted for their number by Holm)
+  contrasts.csv  neighbouring ranks of a ladder, the pairs, and other descriptions beside the rank
+                 whose bytes they have, compared by problem (sign-flip test, adjusted for their
+                 number by Holm)
   ranks.csv      the smallest rank of a ladder that recovers 90, 95 and 99 % of the way
 """
 
@@ -48,6 +49,24 @@ def arguments() -> argparse.Namespace:
         metavar=("VARIANT", "OTHER"),
         help="two variants to compare; of these --ladder ones that differ in what is copied",
     )
+    add(
+        "--equal-bytes",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("VARIANT", "RANK"),
+        help="another description, and the variant of the rank whose bytes it has",
+    )
+    add(
+        "--own-bytes",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("VARIANT", "KIND", "LADDER"),
+        help="another description with bytes of its own: compared with the highest rank of the"
+        " ladder that takes no more, by --sizes",
+    )
+    add("--sizes", type=Path, metavar="FILE", help="descriptions.parquet of the delta")
     add("--seed", type=int, default=0, metavar="N", help="of what is resampled (default 0)")
     add("--output", required=True, type=Path, metavar="DIR", help="for the three tables")
     return parser.parse_args()
@@ -74,9 +93,19 @@ def main() -> None:
             raise InputError(f"--ladder {name}: expected VARIANT=RANK, a whole number")
         ladders[name] = {variant: int(rank) for variant, rank in ranks.items()}
     pairs = [tuple(pair) for pair in given.pair]
+    equal = [tuple(each) for each in given.equal_bytes]
+    own = [tuple(each) for each in given.own_bytes]
+    if own and given.sizes is None:
+        raise InputError("--own-bytes needs --sizes")
+    for name, _, ladder in own:
+        if ladder not in ladders:
+            raise InputError(f"--own-bytes {name}: there is no --ladder {ladder}")
     from lowrank.metrics.divergence_files import write_divergences
 
-    write_divergences(tables, given.base, ladders, pairs, given.benchmark, given.output, given.seed)
+    write_divergences(
+        tables, given.base, ladders, pairs, given.benchmark, given.output, given.seed,
+        equal=equal, own=own, sizes=given.sizes,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

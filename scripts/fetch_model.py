@@ -12,9 +12,10 @@ def main() -> None:
         + """
 
 Only safetensors, configuration and tokenizer files are taken: no pickle, no code. Files from a hub
-are checked against the hashes it states; interrupted, it goes on where it was. A local folder's
-weights are linked (hard link, else symbolic link, else a copy). manifest.json is written last:
-every file's size and SHA-256, every tensor's dtype and shape.
+come through its client's cache and are checked against the hashes that it states; interrupted, it
+goes on where it was. Weights are linked (hard link, else symbolic link, else a copy). What prompts
+are made with lies in tokenizer/, too. manifest.json is written last: every file's size and SHA-256,
+every tensor's dtype and shape.
 HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.""",
         epilog="""examples:
   python scripts/fetch_model.py --repo Qwen/Qwen2.5-Math-1.5B \\

@@ -11,8 +11,9 @@ def main() -> None:
         description=__doc__
         + """
 
-Which file is said by the name of --output. From a hub it is checked against the hash that the hub
-states; interrupted, it goes on where it was. A local one is linked (symbolic link, else a copy).
+Which file is said by the name of --output. From a hub it comes through its client's cache and is
+checked against the hash that the hub states; interrupted, it goes on where it was. It is linked
+(symbolic link, else a copy).
 HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.""",
         epilog="""examples:
   python scripts/fetch_weights.py --repo Qwen/Qwen2.5-Math-1.5B \\

@@ -35,6 +35,7 @@ import argparse
 from pathlib import Path
 
 from lowrank.errors import run_and_leave
+from lowrank.plan.engine_settings import ENGINE, read_engine_words
 from lowrank.sampling.completions import RESAMPLE, sample
 from lowrank.sampling.engine import Serving
 from lowrank.sampling.requests import Job, Target
@@ -137,7 +138,28 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=0.9,
         metavar="SHARE",
-        help="share of the GPU's memory to use (default 0.9)",
+        help="share of each GPU's memory to use (default 0.9)",
+    )
+    add(
+        "--tensor-parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs to spread the model over; on CUDA sums round otherwise then (default 1)",
+    )
+    add("--quantization", choices=("fp8",), help="quantise weights on loading (default: do not)")
+    add(
+        "--batch-invariant",
+        action="store_true",
+        help="CUDA: vLLM's kernels that round the same way in any batch; slower",
+    )
+    add(
+        "--engine",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further arguments of vLLM's engine that change no completion but by rounding:"
+        f" {', '.join(ENGINE)}",
     )
     return parser.parse_args(arguments)
 
@@ -156,6 +178,10 @@ def job(given: argparse.Namespace) -> Job:
             kv_cache_gib=given.kv_cache_gib,
             gpu_memory=given.gpu_memory,
             memory_mb=given.memory_mb,
+            tensor_parallel=given.tensor_parallel,
+            quantization=given.quantization,
+            batch_invariant=given.batch_invariant,
+            more=read_engine_words(given.engine),
         ),
         tokenizer=given.tokenizer,
         targets=tuple(

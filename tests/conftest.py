@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip(f"of a GPU: torch {torch.__version__} sees none here")
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line of all: what was skipped, and what to install to have it."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")

@@ -30,6 +30,7 @@ class Hub:
         self.alter = 0  # how many bodies of safetensors are to be altered on the way
         self.stall = False  # never answer
         self.url = ""
+        self.home = Path()  # where its client keeps its cache
 
     def add(self, repo: str, folder: Path, kind: str = "models") -> None:
         """Take a folder's files, subfolders too, as a repository."""

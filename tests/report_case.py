@@ -14,7 +14,7 @@ SHAPES = {"q_proj": (24, 24), "k_proj": (8, 24), "down_proj": (24, 64)}
 LAYERS = 2
 
 
-def variant(rank: int, other: str, kind: str = "lowrank", **form: str) -> dict[str, Any]:
+def variant(rank: int, other: str, kind: str = "lowrank", **form: Any) -> dict[str, Any]:
     """A variant as the resolved experiment has it."""
     control = "" if kind == "lowrank" else f"{kind}-"
     return {
@@ -76,7 +76,17 @@ EXPERIMENT: dict[str, Any] = {
     "published": None,
 }
 PROBLEMS = 6
+
+
+def sampled(experiment: dict[str, Any]) -> list[str]:
+    """The models that have samples: the references, then the variants that are not only read."""
+    read = experiment["only_read"]
+    answering = [name for name, v in experiment["variants"].items() if v["kind"] not in read]
+    return [*experiment["references"], *answering]
+
+
 SERVED = served_digest({"model.safetensors": "0123456789abcdef" * 4})
+FACTORS = {"adapter_model.safetensors": "c" * 64, "adapter_config.json": "e" * 64}
 RATES = {"mid": 0.4, "new": 0.7, "r2-copy": 0.6, "r8-copy": 0.7, "r2-keep": 0.5, "r8-keep": 0.6}
 
 
@@ -105,7 +115,7 @@ def make_results(
             }
         )
         write_table(folder / f"benchmarks/{benchmark}.parquet", problems)
-        for model in [*experiment["references"], *experiment["variants"]]:
+        for model in sampled(experiment):
             _make_pool(folder, experiment, benchmark, model, problems, generator, trace)
     write_json(folder / "experiment.json", experiment)
     return folder / "experiment.json"
@@ -186,6 +196,10 @@ def _make_variant(folder: Path, name: str, variant: dict[str, Any], delta: str) 
         for module, shape in SHAPES.items()
     }  # fmt: skip
     record = {"rank": rank, "stored_rank": rank, "matrices": matrices}
+    record |= {
+        part: {"sha256": digest}
+        for part, digest in zip(("weights", "config"), FACTORS.values(), strict=True)
+    }
     write_json(folder / f"adapters/{delta}/{variant['adapter']}/adapter.json", record)
 
 
@@ -234,7 +248,7 @@ def evaluate(folder: Path, experiment: dict[str, Any] = EXPERIMENT) -> None:
     """Metrics and comparisons of the grades below `folder`, as the workflow has them made."""
     ks, repeats, seed = (experiment[key] for key in ("maj_k", "repeats", "seed"))
     for benchmark in experiment["benchmarks"]:
-        for model in [*experiment["references"], *experiment["variants"]]:
+        for model in sampled(experiment):
             grades = folder / f"grades/{benchmark}/{model}.parquet"
             output = folder / f"metrics/{benchmark}/{model}.csv"
             write_metrics(grades, model, benchmark, ks, output, repeats, seed)
@@ -244,7 +258,8 @@ def evaluate(folder: Path, experiment: dict[str, Any] = EXPERIMENT) -> None:
         compared | {name: pool["benchmarks"] for name, pool in pools.items()}
     ).items():
         references = [experiment["base"], experiment["derivative"]]
-        models = [*experiment["variants"], *reversed(references)]
+        variants = [name for name in sampled(experiment) if name in experiment["variants"]]
+        models = [*variants, *reversed(references)]
         write_comparisons(
             {b: {m: folder / f"grades/{b}/{m}.parquet" for m in models} for b in benchmarks},
             name, ks, folder / f"comparisons/{name}.csv", references, experiment["margin"], seed,
@@ -253,11 +268,16 @@ def evaluate(folder: Path, experiment: dict[str, Any] = EXPERIMENT) -> None:
 
 
 def _record(experiment: dict[str, Any], benchmark: str, model: str, count: int) -> dict[str, Any]:
-    variant = experiment["variants"].get(model, {"dtype": "bfloat16"})
+    variant = experiment["variants"].get(model, {"dtype": "bfloat16", "serving": "merged"})
+    unmerged = variant["serving"] == "adapter"
     hashes = {f"p{i}": f"{i:064d}" for i in range(PROBLEMS)}
     return {
         "digest": "d" * 64,
-        "model": {"name": model, "sha256": SERVED, "adapter_sha256": None},
+        "model": {
+            "name": model,
+            "sha256": SERVED,
+            "adapter_sha256": served_digest(FACTORS) if unmerged else None,
+        },
         "benchmark": {"name": benchmark, "problems": PROBLEMS},
         "prompt": {"system": "", "user": "{problem}", "think_prefix": "<think>\n",
                    "tokenizer_sha256": "f" * 64, "end_tokens": [2], "ids_sha256": hashes},

@@ -36,7 +36,7 @@ def make_case(folder: Path, **config: object) -> Path:
     (folder / "experiments/tiny.yaml").write_text(yaml.safe_dump(tiny))
     small = {
         "experiment": "tiny", "ranks": [2], "other": ["copy"], "samples": 2, "maj_k": [1, 2],
-        "divergence": {"samples": 1, "tokens": 40}, "locate": False,
+        "divergence": {"samples": 1, "tokens": 40}, "locate": False, "controls": ["other"],
     }  # fmt: skip
     configure(folder, **(small | config))
     return folder

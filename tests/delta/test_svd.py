@@ -108,7 +108,7 @@ def test_what_a_gpu_keeps_serves_as_well():
     assert torch.allclose((ours * theirs).sum(1).abs(), torch.ones(6), atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_finds_the_same():
     D = HARD["few directions in noise"]
     here, there = factor(D), factor(D.cuda())

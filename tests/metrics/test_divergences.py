@@ -9,7 +9,7 @@ import pandas
 import pytest
 
 from lowrank.errors import InputError
-from lowrank.metrics.divergence_contrasts import contrasts, enough, sign_flip
+from lowrank.metrics.divergence_contrasts import contrasts, enough, rank_within, sign_flip
 from lowrank.metrics.divergence_files import WRITTEN, write_divergences
 from lowrank.metrics.divergences import COLUMNS, Divergence, figures, of_problems, read_divergences
 from lowrank.metrics.intervals import problem_weights, ratio_interval
@@ -238,3 +238,11 @@ def test_the_tables_are_drawn_by_the_seed(tmp_path):
     for one, other in zip(read[0][:2], read[3][:2], strict=True):
         assert (one["low"].dropna() != other["low"].dropna()).any()
     assert (read[0][1]["p"] != read[3][1]["p"]).any()
+
+
+def test_bytes_of_its_own_are_held_against_the_highest_rank_that_takes_no_more():
+    rows = [("lowrank", 1, 10), ("lowrank", 1, 20), ("lowrank", 4, 120), ("lowrank", 9, 121),
+            ("bitdelta", 0, 60), ("bitdelta", 0, 60)]  # fmt: skip
+    sizes = pandas.DataFrame(rows, columns=["description", "rank", "bytes"])
+    assert rank_within(sizes, "bitdelta", {"r1": 1, "r9": 9, "r4": 4}) == "r4"
+    assert rank_within(sizes, "bitdelta", {"r9": 9}) is None

@@ -262,7 +262,7 @@ def test_adapters_are_called_so(copy):
         open_checkpoint(folder)
     (folder / SINGLE).unlink()
     (folder / "config.json").unlink()
-    with pytest.raises(InputError, match=r"is an adapter .*merge_and_unload"):
+    with pytest.raises(InputError, match=r"is an adapter .*on. its base"):
         open_checkpoint(folder)
 
 

@@ -18,9 +18,13 @@ from lowrank.errors import InputError
 from lowrank.files import MARKER, sha256
 from lowrank.models.checkpoint import open_checkpoint
 from lowrank.models.hub import copy_model
-from lowrank.plan.checkpoint_files import INDEX, SINGLE
+from lowrank.plan.checkpoint_files import INDEX, SINGLE, TOKENIZER, read_index
+from lowrank.sampling.completions import model_digest
+from lowrank.sampling.prompts import end_tokens, load_tokenizer, prompt_ids, tokenizer_digest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+# What is written into a model's folder beside the files of its source.
+OURS = {MARKER, "manifest.json", INDEX, "tokenizer"}
 SECRET = "hf_SecretSecretSecretSecretSecret00"
 
 
@@ -33,6 +37,7 @@ def hub(trio, tmp_path):
     (source / "onnx").mkdir()
     (source / "onnx" / "model.safetensors").write_bytes(b"not looked at")
     with running_hub() as hub:
+        hub.home = tmp_path / "hf-home"
         hub.add("lab/rl", source)
         yield hub
 
@@ -47,7 +52,7 @@ def run_program(program, hub, output, *given, **environment):
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     clean |= {
         "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(Path(output).parent / "hf-home"),
+        "HF_HOME": str(hub.home),
         "HF_TOKEN": SECRET,
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
@@ -83,7 +88,7 @@ def test_only_listed_kinds_of_files_are_fetched(trio, hub, tmp_path):
     assert result.returncode == 0, result.stderr
     same(trio, output)
     names = {path.name for path in output.iterdir()}
-    assert names == {path.name for path in trio.derivative.iterdir()} | {MARKER, "manifest.json"}
+    assert names == {path.name for path in trio.derivative.iterdir()} | OURS
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["source"] == {"repo": "lab/rl", "revision": COMMIT}
     assert all(COMMIT in path for _, path, _ in hub.requests)
@@ -97,6 +102,29 @@ def test_a_second_run_fetches_no_weights_again(trio, hub, tmp_path):
     assert fetch(hub, output).returncode == 0
     assert not [name for name in hub.bodies() if name.endswith(".safetensors")]
     same(trio, output)
+
+
+def test_two_experiments_fetch_a_checkpoint_once(trio, hub, tmp_path):
+    for name in ("one", "other"):
+        output = tmp_path / name / "models" / "rl"
+        assert fetch(hub, output).returncode == 0
+        same(trio, output)
+    assert len(hub.bodies()) == len(set(hub.bodies()))
+    blobs = next(hub.home.rglob("blobs"))
+    assert all(path.samefile(blobs / sha256(path)) for path in output.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("status", [None, 401, 403, 500])
+def test_the_token_is_written_nowhere(hub, tmp_path, status):
+    """That no program says it is asserted at every call, see `run_program`."""
+    hub.refuse = status
+    fetch(hub, tmp_path / "model")
+    hub.refuse, hub.alter = None, 99
+    fetch(hub, tmp_path / "other")
+    assert any(SECRET in " ".join(headers.values()) for headers in hub.headers)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -325,7 +353,7 @@ def test_offline_is_honoured(trio, hub, tmp_path):
     mine = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment = mine | {
         "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "hf-home"),
+        "HF_HOME": str(hub.home),
         "NO_PROXY": "127.0.0.1",
     }
     subprocess.run([sys.executable, "-c", fill, COMMIT], env=environment, check=True)
@@ -350,12 +378,35 @@ def test_local_folders(trio, tmp_path):
     assert open_checkpoint(output).parameters == open_checkpoint(trio.derivative).parameters
     # Another model into the same folder: nothing of the first one stays.
     copy_model(trio.base, output)
-    ours = {MARKER, "manifest.json"}
-    assert {p.name for p in output.iterdir()} == {p.name for p in trio.base.iterdir()} | ours
+    assert {p.name for p in output.iterdir()} == {p.name for p in trio.base.iterdir()} | OURS
     with pytest.raises(InputError, match="is the input"):
         copy_model(output, output)
     with pytest.raises(InputError, match="no such file or folder"):
         copy_model(tmp_path / "none", output)
+
+
+def test_what_prompts_need_lies_in_one_folder(trio, tmp_path):
+    """Whatever there is of it: rules name the folder, the tokenizer reads the same from it."""
+    output = tmp_path / "m"
+    copy_model(trio.derivative, output)
+    names = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}
+    assert {path.name for path in (output / TOKENIZER).iterdir()} == names | {MARKER}
+    assert tokenizer_digest(output / TOKENIZER) == tokenizer_digest(trio.derivative)
+    one, other = (load_tokenizer(folder) for folder in (output / TOKENIZER, trio.derivative))
+    asked = ("", "{problem}", "<think>\n", "1+1?")
+    assert prompt_ids(one, *asked) == prompt_ids(other, *asked)
+    assert end_tokens(output / TOKENIZER, one) == end_tokens(trio.derivative, other)
+    # Another model into the same folder: what it has not is gone.
+    bare = shutil.copytree(trio.base, tmp_path / "bare")
+    (bare / "generation_config.json").unlink()
+    copy_model(bare, output)
+    assert not (output / TOKENIZER / "generation_config.json").exists()
+
+
+def test_the_index_of_a_single_file_changes_nothing_that_is_served(trio, tmp_path):
+    copy_model(trio.base, tmp_path / "m")
+    assert {*read_index(tmp_path / "m" / INDEX, "m").values()} == {SINGLE}
+    assert model_digest(tmp_path / "m") == model_digest(trio.base)
 
 
 def test_fetching_needs_no_torch(trio, tmp_path):

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 from hub_server import COMMIT
-from test_hub import hub, refusal, run_program  # noqa: F401, a fixture
+from test_hub import OURS, hub, refusal, run_program  # noqa: F401, a fixture
 
 from lowrank.errors import InputError
-from lowrank.files import MARKER, sha256
+from lowrank.files import sha256
 from lowrank.models.hub import copy_model
 from lowrank.models.weight_file import link_weights
 
@@ -33,14 +33,26 @@ def test_one_shard_is_fetched_and_the_rest_follows(trio, hub, tmp_path):  # noqa
     assert run_program("fetch_model.py", hub, folder, *HUB).returncode == 0
     assert not [name for name in hub.bodies() if name.endswith(".safetensors")]
     made = {path.name for path in folder.iterdir()}
-    assert made == {path.name for path in trio.derivative.iterdir()} | {MARKER, "manifest.json"}
-    # A shard that is lost is fetched alone, and the manifest still holds.
+    assert made == {path.name for path in trio.derivative.iterdir()} | OURS
+    # A shard that is lost, and in the client's cache, too, is fetched alone; the manifest holds.
     before = (folder / "manifest.json").read_bytes()
     (folder / SHARD).unlink()
+    next(hub.home.rglob(f"snapshots/*/{SHARD}")).unlink()
+    (next(hub.home.rglob("blobs")) / sha256(trio.derivative / SHARD)).unlink()
     hub.requests.clear()
     assert fetch(hub, folder / SHARD).returncode == 0
     assert [name for name in hub.bodies() if name.endswith(".safetensors")] == [SHARD]
     assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_what_lies_in_the_folder_is_not_fetched_although_the_cache_is_gone(trio, hub, tmp_path):  # noqa: F811
+    """As where files are brought from an object store."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in trio.derivative.glob("*.safetensors"):
+        shutil.copyfile(path, folder / path.name)
+    assert run_program("fetch_model.py", hub, folder, *HUB).returncode == 0
+    assert not [name for name in hub.bodies() if name.endswith(".safetensors")]
 
 
 def test_a_damaged_shard_is_fetched_again(trio, hub, tmp_path):  # noqa: F811

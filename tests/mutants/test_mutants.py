@@ -23,7 +23,7 @@ def test_every_entry_of_a_list_applies(wing):
 def test_every_module_has_five_mutants(wing):
     number = Counter(mutant.file for mutant in run.read_mutants(ROOT, [wing]))
     for path in sorted((ROOT / "scripts/lowrank" / wing).glob("*.py")):
-        if path.name != "__init__.py":
+        if "def " in path.read_text():  # there is something to break
             assert number[str(path.relative_to(ROOT))] >= 5, path.name
 
 

@@ -113,6 +113,7 @@ def test_what_another_workflow_asks_is_named_after_its_module():
 
 def test_forms_and_controls_are_named_by_what_they_are():
     asked = {"ranks": [3], "other": ["copy"], "serve_as": ["merged", "adapter"]}
+    asked |= {"controls": ["other"]}
     forms = load(CONFIG | asked | {"serve_dtype": ["bfloat16", "float32"]}, ROOT)
     assert list(forms.variants) == [
         "r3-copy", "r3-copy-float32", "r3-copy-adapter", "r3-copy-float32-adapter",
@@ -125,6 +126,42 @@ def test_forms_and_controls_are_named_by_what_they_are():
     ]  # fmt: skip
     # The names of those that there were stay, so nothing of theirs is made again.
     assert set(load(CONFIG | asked, ROOT).variants) <= set(every.variants)
+
+
+def test_a_control_can_be_limited_to_some_ranks():
+    """And stands beside the first of `other` then."""
+    asked = {"ranks": [2], "other": ["keep", "copy"], "controls": ["random", {"rescaled": [1, 3]}]}
+    made = load(CONFIG | asked, ROOT)
+    assert list(made.variants)[2:] == [
+        "random-r2-keep", "random-r2-copy", "rescaled-r1-keep", "rescaled-r3-keep",
+    ]  # fmt: skip
+    assert made.control_flags("rescaled-r1") == "--rescale"
+    text = asked | {"controls": [{"rescaled": ["1"]}]}  # as on the command line
+    assert "rescaled-r1-keep" in load(CONFIG | text, ROOT).variants
+
+
+def test_other_descriptions_stand_beside_the_first_form():
+    asked = {"ranks": [2, 3], "other": ["keep", "copy"], "serve_as": ["adapter", "merged"]}
+    asked |= {"serve_dtype": ["float32", "bfloat16"], "controls": ["sparse", "bitdelta"]}
+    made = load(CONFIG | asked, ROOT)
+    packed = [name for name, variant in made.variants.items() if variant.description]
+    assert packed == ["sparse-r2-keep-float32", "sparse-r3-keep-float32", "bitdelta-keep-float32"]
+    assert {made.variants[name].serving for name in packed} == {"merged"}
+    assert list(made.descriptions) == ["sparse-r2", "sparse-r3", "bitdelta"]
+    assert made.described == ["sparse", "bitdelta"]
+    assert made.bytes_of_ranks == [2, 3]
+    assert [made.adapter(name) for name in packed] == [[], [], []]
+    (found,) = made.description_of("bitdelta-keep-float32")
+    assert found.record == Path("results/mini/descriptions/rl/bitdelta/description.json")
+    assert made.description_of("r2-keep-float32") == []
+
+
+def test_what_would_neither_be_sampled_nor_read_is_not_made():
+    asked = {"ranks": [3], "other": ["copy"], "controls": ["other", "random"], "divergence": None}
+    unread = load(CONFIG | asked | {"only_read": ["random"]}, ROOT)
+    assert list(unread.variants) == ["r3-copy", "r0-copy"]
+    with pytest.raises(InputError, match="only_read has lowrank, which would be neither sampled"):
+        load(CONFIG | asked | {"only_read": ["lowrank", "other", "random"]}, ROOT)
 
 
 def test_a_variant_is_built_and_served_as_it_is_named():
@@ -160,7 +197,13 @@ def test_an_adapter_is_filled_up_only_where_it_must_be():
 
 def test_references_and_variants_are_sampled_in_that_order():
     mini = load(CONFIG, ROOT)
-    assert mini.sampled == [*mini.subject["references"], *mini.variants]
+    assert mini.read == [*mini.subject["references"], *mini.variants]
+    read = mini.config["only_read"]
+    assert mini.sampled == [
+        name
+        for name in mini.read
+        if name not in mini.variants or mini.variants[name].kind not in read
+    ]
 
 
 def test_files_of_weights_are_named_as_hubs_name_them(root):
@@ -188,14 +231,14 @@ def test_what_is_computed_in_is_asked_of_every_model_or_follows_what_is_served()
 
 def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monkeypatch):
     mini = load(CONFIG, ROOT)
-    assert mini.speed_flags == "--max-num-seqs=512"
+    assert mini.speed_flags("rl") == "--max-num-seqs=512"
     subject = read("mini")
     subject["sampling"] |= {"max_num_seqs": 4, "threads": 2}
     (root / "experiments/mini.yaml").write_text(yaml.safe_dump(subject))
     (root / "resources").symlink_to(ROOT / "resources")
     monkeypatch.chdir(root)  # whose experiments/ comes first
     slower = load(CONFIG | {"results": "elsewhere"}, root)
-    assert slower.speed_flags == "--max-num-seqs=4"
+    assert slower.speed_flags("rl") == "--max-num-seqs=4"
     assert slower.question == mini.question
 
 
@@ -213,8 +256,32 @@ def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monke
             {"serve_dtype": ["int8"]},
             'config.yaml: serve_dtype[0]: is "int8", must be one of bfloat',
         ),
-        ({"serve_as": ["adapter"], "ranks": [16, 600]}, "config.yaml: ranks has 600, but vLLM"),
+        (
+            {"serve_as": ["adapter"], "ranks": [16, 600]},
+            "config.yaml: rank 600 is asked for, but vLLM",
+        ),
         ({"controls": ["top"]}, 'config.yaml: controls[0]: is "top", must be one of other, biases'),
+        (
+            {"controls": [{"rescale": [1]}]},
+            "config.yaml: controls[0]: unknown key rescale; known are random, bottom, rescaled",
+        ),
+        ({"controls": [{"other": [1]}]}, "config.yaml: controls[0]: unknown key other; known"),
+        ({"controls": [{"random": []}]}, "config.yaml: controls[0].random: is empty; at least 1"),
+        ({"controls": [{}]}, "config.yaml: controls[0]: is empty; at least 1"),
+        ({"controls": [{"random": [0]}]}, "config.yaml: controls[0].random[0]: is 0, must be at"),
+        ({"controls": [7]}, "config.yaml: controls[0]: is 7, must be of type string or object"),
+        (
+            {"controls": ["random", {"random": [4]}]},
+            "config.yaml: controls names random twice; give it once, with all ranks",
+        ),
+        (
+            {"serve_as": ["adapter"], "ranks": [16], "controls": [{"random": [600]}]},
+            "config.yaml: rank 600 is asked for, but vLLM",
+        ),
+        (
+            {"only_read": ["r4"]},
+            'config.yaml: only_read[0]: is "r4", must be one of lowrank, other',
+        ),
         ({"seed": 1e3}, "config.yaml: seed: is 1000.0, must be of type integer"),
         ({"seed": True}, "config.yaml: seed: is true, must be of type integer"),
         ({"margin": math.nan}, "config.yaml: margin: is NaN, must be of type number"),
@@ -235,7 +302,10 @@ def test_speed_is_asked_of_the_engine_and_is_no_part_of_the_question(root, monke
         ({"results": "{here}"}, 'results: is "{here}", must be a folder\'s path of letters'),
         ({"results": "-r"}, 'results: is "-r", must be a folder\'s path of letters'),
         ({"results": ""}, 'results: is "", must be a folder\'s path of letters'),
-        ({"experiment": "absent"}, "there is no experiments/absent.yaml; there are: deepscaler"),
+        (
+            {"experiment": "absent"},
+            "no experiments/absent.yaml; there are: adapters, deepscaler",
+        ),
     ],
 )
 def test_a_wrong_question_is_refused_by_name(change, said):
@@ -265,7 +335,7 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         (
             "sampling.compute_dtype",
             "float16",
-            "sampling.compute_dtype is float16, but a model is served as bfloat16",
+            "sampling.compute_dtype of sft is float16, but a model is served as bfloat16",
         ),
         ("sampling.parts", 65, "sampling.parts is 65, more than samples: 64 (config.yaml)"),
         ("sampling.max_tokens", 80.0, "sampling.max_tokens: is 80.0, must be of type integer"),
@@ -288,6 +358,54 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ),
         ("models.rl.repo", "name", 'models.rl.repo: is "name", must be a hub repository, owner/'),
         ("title", "", 'title: is "", must not be empty'),
+        ("models.rl", {"label": "x", "on": "sft"}, "is on 'sft' and has no adapter"),
+        ("models.rl.adapter", {"path": "a"}, "models.rl has both adapter and repo"),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"repo": "a/b", "revision": "main"}, "on": "sft"},
+            "models.rl.adapter.revision is 'main'; a 40-digit commit is needed",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"subfolder": "c"}, "on": "sft"},
+            "models.rl.adapter has no source; give path, or repo and revision",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "resources/mini/sft"}},
+            "models.rl has an adapter and no `on`",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "p"}, "on": "none"},
+            "models.rl.on is 'none', which is none of models: pretrained, sft, rl",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "p"}, "on": "rl"},
+            "models.rl.on leads back to 'rl'",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "p", "subfolder": "a/../../b"}, "on": "sft"},
+            "must be a folder in the repository",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "resources/none"}, "on": "sft"},
+            "models.rl.adapter.path: resources/none: no such file or folder",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "resources/mini", "subfolder": "sft"}, "on": "sft"},
+            "models.rl.adapter: resources/mini/sft: holds no PEFT adapter (adapter_config.json);"
+            " it is a whole model: give it with path or repo, without adapter and on",
+        ),
+        (
+            "models.rl",
+            {"label": "x", "adapter": {"path": "config.yaml"}, "on": "sft"},
+            "models.rl.adapter: config.yaml: Not a directory; a folder expected",
+        ),
         ("models.r16-copy", {"label": "x", "path": "y"}, "models.r16-copy has a variant's name"),
     ],
 )
@@ -337,13 +455,47 @@ def test_keys_that_yaml_reads_otherwise_are_refused(root, old, new, said):
     assert said in str(error.value)
 
 
+def test_a_model_may_be_an_adapter_on_another_one(root, tmp_path, monkeypatch):
+    """On one that is itself an adapter, too; `on` needs no quotes."""
+    monkeypatch.chdir(tmp_path)
+    (root / "resources").symlink_to(ROOT / "resources")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "theirs/last").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "theirs/last" / name).write_text(name)
+    text = (ROOT / "experiments/mini.yaml").read_text()
+    theirs = "  theirs:\n    label: A\n    adapter: {path: theirs, subfolder: last}\n    on: sft\n"
+    more = theirs.replace("theirs:", "more:").replace("A\n", "B\n").replace("on: sft", "on: theirs")
+    hub = more.replace("more:", "hub:").replace("B\n", "C\n")
+    hub = hub.replace("{path: theirs", "{repo: lab/a, revision: " + "a" * 40)
+    text = text.replace("\nmodels:\n", "\nmodels:\n" + theirs + more + hub)
+    (root / "experiments/mine.yaml").write_text(text)
+    mine = load(CONFIG | {"experiment": "mine"}, root)
+    assert mine.adapted == ["theirs", "more", "hub"]
+    assert mine.fetched == ["pretrained", "sft", "rl"]
+    assert mine.models["theirs"]["on"] == "sft"
+    assert mine.weight_names["more"] == ["model.safetensors"]
+    assert mine.source_flags("models", "theirs") == "--path=theirs --subfolder=last"
+    assert mine.source_flags("models", "hub") == (
+        f"--repo=lab/a --revision={'a' * 40} --subfolder=last"
+    )
+    assert mine.source_content("models", "hub") == "a" * 40
+    before = mine.source_content("models", "theirs")
+    (tmp_path / "theirs/last/README.md").write_text("of no effect")
+    assert mine.source_content("models", "theirs") == before
+    (tmp_path / "theirs/last/adapter_config.json").write_text("changed")
+    assert mine.source_content("models", "theirs") != before
+    folder = Path("results/mine/models/theirs")
+    assert {folder / "manifest.json", folder / "adapter.csv"} <= set(mine.evidence())
+    assert Path("results/mine/models/sft/adapter.csv") not in mine.evidence()
+
+
 def test_the_order_of_keys_changes_no_flag(root):
     subject = read("mini")
     for group in ("sampling", "grading"):
         subject[group] = dict(reversed(subject[group].items()))
     (root / "experiments/mine.yaml").write_text(yaml.safe_dump(subject, sort_keys=False))
     mini, mine = load(CONFIG, ROOT), load(CONFIG | {"experiment": "mine"}, root)
-    assert mini.speed_flags == mine.speed_flags
+    assert mini.speed_flags("rl") == mine.speed_flags("rl")
     assert mini.grading_flags("mini30") == mine.grading_flags("mini30")
 
 

@@ -82,6 +82,23 @@ def test_ladders_differ_in_rank_alone_and_pairs_in_what_is_copied():
     assert {one.replace("copy", "keep") == other for one, other in pairs} == {True}
 
 
+def test_descriptions_are_held_against_the_rank_whose_bytes_they_have():
+    asked = {"ranks": [4, 16], "controls": [{"sparse": [4, 8]}, "bitdelta"]}
+    experiment = mini(**asked)
+    beside, apart = divergence.equal_bytes(experiment)
+    assert beside == [("sparse-r4-copy", "r4-copy")]  # there is no rank 8
+    assert apart == [("bitdelta-copy", "copy")]
+    assert experiment.bytes_of_ranks == [4, 8, 16]
+    words = shlex.split(divergence.metrics_flags(experiment, experiment.read))
+    assert words[words.index("--equal-bytes") + 1 :][:2] == ["sparse-r4-copy", "r4-copy"]
+    assert words[words.index("--own-bytes") + 1 :][:3] == ["bitdelta-copy", "bitdelta", "copy"]
+    assert "--sizes=results/mini/delta/rl/descriptions.parquet" in words
+    every = {path.parent.name for path in divergence.results(experiment) if "descr" in path.name}
+    assert every == {"sft", "rl"}
+    assert divergence.asked_for(experiment) == ["accuracy", "divergence", "descriptions"]
+    assert divergence.asked_for(mini(controls=["other"])) == ["accuracy", "divergence"]
+
+
 def test_every_model_is_read_as_it_is_served():
     experiment = mini(serve_dtype=["bfloat16", "float32"], serve_as=["merged", "adapter"])
     assert divergence.served_flags(experiment, "rl") == "--device=cpu --dtype=bfloat16"
@@ -90,16 +107,17 @@ def test_every_model_is_read_as_it_is_served():
 
 
 def test_the_flags_name_every_file_once():
-    experiment = mini(ranks=[4, 16])
-    tables = [f"{model}.parquet" for model in experiment.sampled]
+    experiment = mini(ranks=[4, 16], controls=["other"])
+    tables = [f"{model}.parquet" for model in experiment.read]
     words = shlex.split(divergence.metrics_flags(experiment, tables))
     assert [word for word in words if "=" in word and word.endswith(".parquet")] == [
-        f"{model}={model}.parquet" for model in experiment.sampled
+        f"{model}={model}.parquet" for model in experiment.read
     ]
     assert words.count("--ladder") == 2
     records = ["d/mini30/reference/reference.json"]
-    words = shlex.split(divergence.benchmark_flags(experiment, ["p.parquet"], records))
+    words = shlex.split(
+        divergence.benchmark_flags(experiment, ["p.parquet"], ["elsewhere/s.parquet"], records)
+    )
     assert words == [
-        "--benchmark", "mini30", "p.parquet", "d/mini30/reference",
-        "results/mini/samples/mini30/rl/1-of-1.parquet",
+        "--benchmark", "mini30", "p.parquet", "d/mini30/reference", "elsewhere/s.parquet",
     ]  # fmt: skip

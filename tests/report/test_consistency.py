@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from report_case import EXPERIMENT, results_of
+from report_case import EXPERIMENT, FACTORS, results_of, variant
 
 from lowrank.errors import InputError
 from lowrank.report import consistency
@@ -81,6 +81,27 @@ def test_one_table_made_otherwise_is_named(case, group, key, value, said):
     edit(case, "r8-copy", group, key, value, part="2-of-2")
     with pytest.raises(InputError, match=rf"samples/sums/r8-copy/2-of-2\.json: .*{said}"):
         check(case)
+
+
+def test_another_adapter_than_the_one_that_was_served_is_refused(tmp_path):
+    """A variant without an adapter was served without one; an unmerged one's files are known."""
+    unmerged = EXPERIMENT["variants"] | {"r2-copy": variant(2, "copy", serving="adapter")}
+    asked = {"variants": unmerged, "serve_as": ["adapter", "merged"]}
+    results_of(tmp_path, EXPERIMENT | asked)
+    check(tmp_path, **asked)
+    path = tmp_path / "adapters/rl/r2/adapter.json"
+    record = path.read_text()
+    for digest in FACTORS.values():
+        path.write_text(record.replace(digest, "d" * 64))
+        named = (
+            r"samples/sums/r2-copy/1-of-2\.json: model\.adapter_sha256 is .*the adapter's record"
+        )
+        with pytest.raises(InputError, match=named):
+            check(tmp_path, **asked)
+    path.write_text(record)
+    edit(tmp_path, "r8-copy", "model", "adapter_sha256", "a" * 64)
+    with pytest.raises(InputError, match=r"r8-copy/1-of-2\.json: .* adapter's record says None"):
+        check(tmp_path, **asked)
 
 
 def test_versions_may_differ_where_that_was_asked_for(case):

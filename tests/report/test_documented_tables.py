@@ -22,6 +22,7 @@ from lowrank.report.evidence import gather, read_experiment
 from lowrank.report.page import build
 from lowrank.report.verdicts import SAYS
 from lowrank.sampling import completions
+from lowrank.variants import adapted, description_errors
 from lowrank.variants.merge import Fidelity
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,8 @@ def graded() -> pandas.DataFrame:
         ("divergence contrasts", divergence_contrasts.CONTRASTS),
         ("divergence ranks", divergence_contrasts.RANKS),
         ("locate", locate.COLUMNS),
+        ("descriptions", description_errors.COLUMNS),
+        ("adapter", adapted.COLUMNS),
         ("spectrum", tables.COLUMNS["spectrum"]),
         ("summary", tables.COLUMNS["summary"]),
         ("fidelity", Fidelity().report()),
@@ -124,6 +127,8 @@ def test_the_commands_on_the_page_are_understood():
         ("comparisons", 0, comparisons.COLUMNS),
         ("results", 0, results.COLUMNS),
         ("summary", 1, deltas.ADDED),
+        ("descriptions", 0, description_errors.COLUMNS),
+        ("adapter", 0, adapted.COLUMNS),
     ],
 )
 def test_the_page_says_of_a_column_what_its_record_says(heading, place, records):

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lowrank.files import MARKER, read_json, write_json
 from lowrank.metrics.wording import MINUS
 from lowrank.report import cells, deltas, results, sentences, verdicts
 from lowrank.report.evidence import gather, read_experiment
-from lowrank.report.outputs import figures, outputs
+from lowrank.report.outputs import PICTURES, figures, outputs
 from lowrank.report.page import build
 from lowrank.report.provenance import provenance
 from lowrank.report.traces import visible
@@ -395,3 +396,21 @@ def test_the_published_table_is_whole_and_in_the_steps_of_its_protocol():
         steps = rows["value"] * (150 if model == "distill" else 480)
         assert np.allclose(steps, steps.round(), atol=5e-4), model
     assert not table.duplicated(["benchmark", "model", "metric", "k", "source", "note"]).any()
+
+
+def test_every_figure_has_a_place_of_its_own(built):
+    assert 'id="others"' not in (built / "report.html").read_text()
+
+
+def test_a_new_figure_takes_a_record_and_a_caption(tmp_path, monkeypatch):
+    """It is drawn, saved and shown, though the template does not know it."""
+    kind = next(kind for kind in PICTURES if kind.stem == "fidelity")
+    more = (*PICTURES, replace(kind, stem="energy", of="benchmark"))
+    for module in ("page", "outputs"):
+        monkeypatch.setattr(f"lowrank.report.{module}.PICTURES", more)
+    path = results_of(tmp_path)
+    build(path, tmp_path, tmp_path / "report")
+    page = (tmp_path / "report/report.html").read_text()
+    added = page.split('<section id="others">')[1].split("</section>")[0]
+    assert added.count("<figure>") == 1
+    assert (tmp_path / "report/figures/energy-sums.png").is_file()

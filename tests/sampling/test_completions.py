@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import fake_gpus
 import pandas
 import pytest
 from sampling_case import (
@@ -15,6 +16,7 @@ from sampling_case import (
     run,
 )
 
+from lowrank import devices, locks
 from lowrank.errors import InputError
 from lowrank.files import sha256
 from lowrank.models.manifest import FORMAT
@@ -223,5 +225,77 @@ def test_no_gpu_is_said_at_once(folder):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("of a machine without a GPU: nothing, there is one here")
-    with pytest.raises(InputError, match="sees no GPU"):
+    with pytest.raises(InputError, match=r"sees no GPU|GPU is needed"):
         run(folder, "wrong.parquet", "--device", "cuda", start=no_engine)
+
+
+GPUS = ("--device", "cuda", "--tensor-parallel", "2")
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """Two GPUs that are not there, of which this process leases what it needs."""
+    for name, value in fake_gpus.install(tmp_path / "smi", 2).items():
+        monkeypatch.setenv(name, value)
+    for name in ("CUDA_VISIBLE_DEVICES", *devices.gpus.SCHEDULERS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "_leased", [])
+    yield
+    locks._forget()
+
+
+def setting(folder, *more: str) -> dict:
+    return completions.determinants(job(folder, "x.parquet", *more), [1])
+
+
+def test_on_how_many_gpus_a_model_lies_is_told_and_is_no_reason_to_sample_anew(folder, two_gpus):
+    """As which GPU it is: sums are rounded otherwise, as another batch has them rounded."""
+    run(folder, "two.parquet", *GPUS)
+    told = json.loads((folder / "two.json").read_text())
+    assert told["devices"] == {"2 x NVIDIA Pretence": 12}
+    assert "GPU kernels may round differently" in told["guarantee"]
+    one = ("--device", "cuda", "--gpu-memory", "0.5", "--engine", "enforce_eager=true")
+    assert setting(folder, *GPUS) == setting(folder, *one)
+    shutil.copytree(folder / "two.parquet.store", folder / "one.parquet.store")
+    run(folder, "one.parquet", *one, start=no_engine)
+    assert (folder / "one.parquet").read_bytes() == (folder / "two.parquet").read_bytes()
+
+
+def test_a_job_with_nothing_to_sample_leases_nothing(folder, two_gpus, monkeypatch):
+    run(folder, "two.parquet", *GPUS)
+    monkeypatch.setattr(completions, "take_device", None)
+    run(folder, "two.parquet", *GPUS, start=no_engine)
+
+
+@pytest.mark.parametrize("more", [("--quantization", "fp8"), ("--batch-invariant",)])
+def test_what_kernels_or_weights_are_is_part_of_the_setting(folder, more):
+    plain = setting(folder, "--device", "cuda")
+    assert set(plain["engine"]) == {"device", "dtype", "compute_dtype"}
+    assert setting(folder, "--device", "cuda", *more) != plain
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--tensor-parallel", "2"), "--tensor-parallel is of GPUs, and --device is cpu"),
+        (("--batch-invariant",), "--batch-invariant is of GPUs"),
+        (("--engine", "block_size=16"), "--engine is of GPUs"),
+        (("--device", "cuda", "--tensor-parallel", "0"), "--tensor-parallel is 0; 1 or more"),
+        (("--device", "cuda", "--gpu-memory", "1.5"), "--gpu-memory is 1.5; above 0, at most 1"),
+        (
+            ("--device", "cuda", "--quantization", "fp8", "--compute-dtype", "float32"),
+            "leave --compute-dtype out",
+        ),
+        (("--engine", "seed=3"), "seed is not to be set here"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_an_error(folder, more, said):
+    with pytest.raises(InputError, match=said):
+        run(folder, "wrong.parquet", *more, start=no_engine)
+
+
+def test_gpus_that_cannot_share_the_heads_are_an_error(folder, tmp_path):
+    config = {"vocab_size": 272, "max_position_embeddings": 256, "num_attention_heads": 3}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="num_attention_heads is 3, which 2 GPUs cannot share"):
+        run(folder, "wrong.parquet", *GPUS, "--model", str(tmp_path), start=no_engine)

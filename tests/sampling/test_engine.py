@@ -64,6 +64,27 @@ def test_keys_and_values_of_all_sequences_have_room(monkeypatch):
         engine.kv_cache_bytes(serving(), config, 8)
 
 
+def on_gpus(**more) -> dict:
+    given = engine.Serving(Path("m"), "cuda", "bfloat16", "bfloat16", 1000, 8, **more)
+    return engine.arguments(given, {}, 4)
+
+
+def test_a_gpu_has_the_engine_in_this_process_and_several_a_worker_each():
+    one, four = on_gpus(), on_gpus(tensor_parallel=4)
+    assert (one["distributed_executor_backend"], one["tensor_parallel_size"]) == ("uni", 1)
+    assert (four["distributed_executor_backend"], four["tensor_parallel_size"]) == ("mp", 4)
+    assert "worker_extension_cls" not in one
+    assert "worker_extension_cls" in four
+
+
+def test_further_arguments_reach_the_engine_over_the_defaults():
+    assert on_gpus()["enable_prefix_caching"] is False
+    assert on_gpus()["quantization"] is None
+    more = on_gpus(more={"enable_prefix_caching": True, "block_size": 32}, quantization="fp8")
+    assert more["enable_prefix_caching"] is True
+    assert (more["block_size"], more["quantization"]) == (32, "fp8")
+
+
 def test_positions_that_are_scaled_are_vllms_to_judge(tmp_path):
     config = {"max_position_embeddings": 100, "rope_scaling": {"rope_type": "yarn", "factor": 4}}
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from sampling_case import SCRIPTS, make_folder, run
-from test_store import hold
+from test_turns import hold
 
 from lowrank.sampling import engine, keeping
 

@@ -1,8 +1,6 @@
 """The store of completions: what was added is there, and nothing that was not written whole."""
 
 import subprocess
-import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from lowrank.sampling import store
 
 SETTING = {"model": "m", "temperature": 0.6}
 RUN = store.Run("cpu", {"vllm": "1"}, "tokenizer")
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def made(number: int, text: str | None = None) -> store.Kept:
@@ -162,43 +159,3 @@ def test_two_settings_never_share_a_folder(tmp_path):
 def test_a_model_name_cannot_lead_out_of_the_store(tmp_path):
     folder = store.setting_folder(tmp_path / "store", "../../m", SETTING)
     assert folder.parent == tmp_path / "store"
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from lowrank.sampling import store
-with store.claimed(Path(sys.argv[2]), map(int, sys.argv[3].split(","))):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def hold(folder: Path, samples: str) -> subprocess.Popen:
-    """A process that holds sample numbers of a setting."""
-    command = [sys.executable, "-c", HOLDER, SCRIPTS, folder, samples]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-def test_who_samples_the_same_waits_until_the_other_has_ended(folder, capsys):
-    with hold(folder, "2,3") as other:
-        with store.claimed(folder, [0, 1, 4]):  # another part of the same model
-            pass
-        began = time.monotonic()
-        other.kill()  # the system gives the claim back
-        with store.claimed(folder, [3, 4]):
-            pass
-        assert time.monotonic() - began < 30
-    with hold(folder, "7") as other:
-        waiting = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, SCRIPTS, folder, "7"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert "waiting for it" in waiting.stderr.readline()
-        other.kill()
-        assert waiting.stdout.readline() == "held\n"
-        waiting.kill()
-        waiting.communicate()

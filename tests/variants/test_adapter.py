@@ -227,6 +227,7 @@ KEY = "base_model.model.model.layers.0.self_attn.q_proj"
         (lambda w, c: c.update(r=0), "r is 0; a whole number"),
         (lambda w, c: c.update(lora_alpha=float("nan")), "lora_alpha is nan; a number"),
         (lambda w, c: c.update(bias="all"), "bias is 'all'"),
+        (lambda w, c: c.update(fan_in_fan_out=True), "fan_in_fan_out is True, but the model"),
         (lambda w, c: c.update(use_dora=True), "use_dora is True"),
         (lambda w, c: c.update(modules_to_save=["lm_head"]), "modules_to_save is"),
         (lambda w, c: c.update(alora_invocation_tokens=[1]), "aLoRA.*cannot be merged either"),

@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import fake_gpus
 import pytest
 import yaml
-from workflow_case import make_case, snakemake
+from workflow_case import copy_case, make_case, snakemake
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 PRESENT = all(shutil.which(name, path=f"/usr/sbin:{os.defpath}") for name in DAEMONS)
@@ -69,11 +70,14 @@ SchedulerType=sched/builtin
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
 ReturnToService=2
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:1
+NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:4
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
     )
-    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
+    # Four GPUs that are counted and not there. SLURM asks for files, not for what they are.
+    for number in range(4):
+        (folder / f"gpu{number}").touch()
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-3]\n")
     # Jobs lose the variables that begin with SLURM, so srun has to be told again where it is.
     srun = folder / "bin/srun"
     srun.parent.mkdir()
@@ -161,6 +165,9 @@ def sbatch_calls(said: str) -> list[str]:
 def test_a_small_experiment_runs_through_sbatch(slurm, whole_run):
     case, said = whole_run
     assert (case / "results/tiny/report/report.html").is_file()
+    # Where Snakemake runs is the internet; how much memory and how many GPUs it has limits nothing.
+    assert said.count("localrule fetch_") == said.count("rule fetch_") > 0
+    assert "Provided resources:" not in said
     assert said.count("has been submitted with SLURM jobid") == len(sbatch_calls(said)) >= 8
     assert "Nothing to be done" in submit(case, slurm).stdout
 
@@ -180,3 +187,37 @@ def test_sampling_asks_for_a_gpu_only_where_the_device_is_one(slurm, whole_run):
     assert "--gpus=1" in call
     assert "--ntasks-per-gpu" not in call
     assert "cuda" in (case / "results/tiny/logs/samples/sft-1-of-1.log").read_text()
+
+
+# In place of sample.py: says what it sees, and writes something where the table goes.
+SAMPLE = """
+import os, sys
+from pathlib import Path
+from lowrank.devices import Need, lease
+
+leased = lease(2, Need())
+with Path("runs").open("a") as runs:
+    runs.write(" ".join(gpu.name for gpu in leased) + "\\n")
+table = Path(sys.argv[sys.argv.index("--benchmark") + 3])
+table.write_text("")
+table.with_suffix(".json").write_text("{}")
+"""
+
+
+def test_a_job_of_two_gpus_runs_once_and_sees_both(slurm, whole_run, tmp_path):
+    """Older executors asked for a task a GPU, and the program ran twice with one GPU each."""
+    case = copy_case(whole_run[0], tmp_path / "case")
+    experiment = case / "experiments/tiny.yaml"
+    subject = yaml.safe_load(experiment.read_text())
+    subject["sampling"] |= {"device": "cuda", "tensor_parallel": 2}
+    experiment.write_text(yaml.safe_dump(subject))
+    (case / "scripts/sample.py").write_text(SAMPLE)
+    there = fake_gpus.install(tmp_path / "smi", 4)
+    there["PATH"] = f"{tmp_path}/smi:{slurm['PATH']}"
+    sample = "results/tiny/samples/tiny3/sft/1-of-1.parquet"
+    only = ("--retries", "0", "--allowed-rules", "sample", "--force", sample)
+    said = submit(case, slurm | there, "--verbose", *only).stdout
+    (call,) = sbatch_calls(said)
+    assert "--gpus=2" in call
+    (run,) = (case / "runs").read_text().splitlines()
+    assert len(set(run.split())) == 2

@@ -1,5 +1,7 @@
 """What is planned, and refused, before anything runs."""
 
+import re
+
 import pytest
 from workflow_case import ROOT, make_case, snakemake
 
@@ -9,7 +11,8 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
     # Nothing listens there: a plan that asked a hub would fail.
     planned_post = snakemake(
         case, "--configfile", "config.yaml", "--config", "experiment=deepscaler",
-        "ranks=[16,64,256]", "other=[copy,keep]", "samples=64", "maj_k=[8,16,32]", "--dry-run",
+        "ranks=[16,64,256]", "other=[copy,keep]", "samples=64",
+        "maj_k=[8,16,32]", "--dry-run",
         environment={"HF_ENDPOINT": "http://127.0.0.1:9", "CUDA_VISIBLE_DEVICES": ""},
     ).stdout  # fmt: skip
     stats = {}
@@ -39,6 +42,19 @@ def test_the_post_is_planned_without_gpu_and_network(tmp_path):
     }
     readme = (ROOT / "README.md").read_text()
     assert f"- {stats['total']} jobs, {stats['sample']} of them sampling" in readme
+
+
+def test_the_picture_of_the_rules_is_current(tmp_path):
+    (tmp_path / "resources").symlink_to(ROOT / "resources")
+    now = snakemake(
+        tmp_path, "--snakefile", str(ROOT / "Snakefile"), "--rulegraph", "mermaid-js",
+        "--config", "locate={samples: 1, tokens: 512}",
+    ).stdout  # fmt: skip
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", now))
+    arrows = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", now)}
+    page = (ROOT / "docs/architecture.md").read_text()
+    shown = set(re.findall(r"^    (\w+) --> (\w+)$", page, re.MULTILINE))
+    assert shown == {(one, other) for one, other in arrows if other != "all"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from workflow_case import configure, copy_case, make_case, planned, snakemake
 
 DELTA = "results/tiny/delta/rl/manifest.json"
 PROBLEMS = "results/tiny/benchmarks/tiny3.parquet"
-TINY = {"experiment": "tiny", "ranks": [2], "other": ["copy"], "samples": 2, "maj_k": [1, 2]}
+TINY = {
+    "experiment": "tiny", "ranks": [2], "other": ["copy"], "samples": 2, "maj_k": [1, 2],
+    "controls": ["other"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +137,10 @@ def test_a_path_that_is_nowhere_is_refused_before_anything_runs(clone, elsewhere
 
 def test_two_experiments_in_one_workflow(clone, elsewhere):
     """Each has its own configuration, names and place; the outer workflow adds and changes."""
-    more = {"experiment": "tiny", "ranks": [4], "maj_k": [1], "serve_as": ["adapter"]}
+    more = {
+        "experiment": "tiny", "ranks": [4], "maj_k": [1], "serve_as": ["adapter"],
+        "controls": ["other"],
+    }  # fmt: skip
     (elsewhere / "Snakefile").write_text(
         module(clone, TINY)
         + module(clone, more, name="second", more='prefix: "deep/second"')

@@ -64,10 +64,19 @@ def test_a_purged_variant_is_built_again_for_more_samples_only(case):
 
 
 def test_a_deleted_shard_is_fetched_when_something_needs_it(case):
-    """What depends on it is made again, byte for byte; no completion is sampled again."""
+    """Alone if it is asked for; else what depends on it is made again, byte for byte. No completion
+    is sampled again."""
     before, started = results(case), engines(case)
     (case / WEIGHTS).unlink()
     (case / "results/tiny/variants/r2-copy/manifest.json").unlink()
+    said = snakemake(case, "--dry-run").stdout
+    assert f"{WEIGHTS}: gone, though fetched before." in said
+    assert f"To have it back alone, first: snakemake --cores 1 {WEIGHTS}" in said
+    assert planned(case, WEIGHTS) == {"fetch_weights model=rl file=model-00002-of-00002"}
+    snakemake(case, "--cores", "1", WEIGHTS)
+    lacking = {"build_variant variant=r2-copy"} | read_anew(["r2-copy"])
+    assert planned(case) == lacking | sampled_anew(["r2-copy"])
+    (case / WEIGHTS).unlink()
     assert planned(case) == {
         "fetch_weights model=rl file=model-00002-of-00002",
         "fetch_model model=rl",
@@ -80,10 +89,9 @@ def test_a_deleted_shard_is_fetched_when_something_needs_it(case):
     snakemake(case, "--cores", "2")
     assert engines(case) == started
     assert results(case) == before
-    # Asked for by its name, it is fetched by itself.
+    # Restored with the same content, it runs nothing.
     (case / WEIGHTS).unlink()
-    assert planned(case, WEIGHTS) == {"fetch_weights model=rl file=model-00002-of-00002"}
-    snakemake(case, "--cores", "2", WEIGHTS)
+    snakemake(case, "--cores", "1", WEIGHTS)
     assert planned(case) == set()
 
 

@@ -185,6 +185,31 @@ def test_divergence_is_added_to_a_finished_experiment_without_a_sample(case):
     assert planned(case) == {"report"}
 
 
+def test_other_descriptions_are_built_and_read_without_a_sample(case):
+    started = engines(case)
+    configure(
+        case,
+        controls=["other", {"sparse": [2]}, "bitdelta"],
+        only_read=["sparse", "bitdelta"],
+    )
+    variants = ("sparse-r2-copy", "bitdelta-copy")
+    assert planned(case) == {
+        "build_description delta=rl description=sparse-r2",
+        "build_description delta=rl description=bitdelta",
+        "description_errors delta=rl",
+        "description_errors delta=sft",
+        *(f"build_variant variant={name}" for name in variants),
+        *(f"divergence model={name}" for name in variants),
+        "divergence_metrics",
+        "report",
+    }
+    snakemake(case, "--cores", "2")
+    assert engines(case) == started
+    page = (case / "results/tiny/report/report.html").read_text()
+    assert "At equal bytes, on 3" in page
+    assert planned(case) == set()
+
+
 def test_where_the_change_lives_is_asked_for_by_itself(case):
     started = engines(case)
     configure(case, locate={"samples": 1, "tokens": 3})

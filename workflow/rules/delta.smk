@@ -6,7 +6,7 @@ rule delta_svd:
     input:
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
-        weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
+        weights=ancient(lambda w: experiment.files(*experiment.pair(w.delta))),
     output:
         basis=directory(layout.delta("{delta}").basis),
         manifest=layout.delta("{delta}").manifest,
@@ -43,7 +43,7 @@ rule delta_statistics:
         basis=ancient(layout.delta("{delta}").basis),
         base=lambda w: experiment.manifest(experiment.deltas[w.delta]["base"]),
         derivative=lambda w: experiment.manifest(experiment.deltas[w.delta]["derivative"]),
-        weights=ancient(lambda w: experiment.weights(*experiment.pair(w.delta))),
+        weights=ancient(lambda w: experiment.files(*experiment.pair(w.delta))),
     output:
         spectrum=layout.delta("{delta}").spectrum,
         summary=layout.delta("{delta}").summary,

@@ -5,14 +5,22 @@ rule read_derivative:
     """What is read of the derivative's completions, and its last hidden states there."""
     input:
         model=experiment.manifest(experiment.derivative),
-        weights=ancient(experiment.weights(experiment.derivative)),
-        tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
+        weights=ancient(experiment.files(experiment.derivative)),
+        tokenizer_manifest=experiment.manifest(experiment.subject["tokenizer"]),
+        tokenizer=ancient(experiment.tokenizer),
         problems=[layout.problems(benchmark) for benchmark in experiment.benchmarks],
         samples=[
             path
             for benchmark in experiment.benchmarks
             for path in experiment.samples(benchmark, experiment.derivative)
         ],
+        provenance=ancient(
+            [
+                layout.provenance(benchmark, experiment.derivative, part)
+                for benchmark in experiment.benchmarks
+                for part in experiment.parts
+            ]
+        ),
     output:
         record=[layout.divergence(benchmark).reference for benchmark in experiment.benchmarks],
         files=[
@@ -40,14 +48,13 @@ rule read_derivative:
         code=code_digest("scripts/read_derivative.py"),
         name=experiment.derivative,
         model=subpath(input.model, parent=True),
-        tokenizer=subpath(input.tokenizer, parent=True),
         reading_flags=divergence.derivative_flags(experiment),
         benchmark_flags=lambda w, input, output: divergence.benchmark_flags(
-            experiment, input.problems, output.record
+            experiment, input.problems, input.samples, output.record
         ),
     shell:
         "python {params.program:q} --model {params.model} --model-name {params.name}"
-        " --tokenizer {params.tokenizer} {params.reading_flags} {params.benchmark_flags}"
+        " --tokenizer {input.tokenizer} {params.reading_flags} {params.benchmark_flags}"
         " --threads {threads} &> {log}"
 
 
@@ -55,11 +62,21 @@ rule divergence:
     """A model against the derivative at every token that is read, from one load of it."""
     input:
         model=lambda w: experiment.manifest(w.model),
-        weights=ancient(lambda w: experiment.weights(w.model)),
+        weights=ancient(lambda w: experiment.files(w.model)),
         adapter=lambda w: [adapter.record for adapter in experiment.unmerged(w.model)],
-        factors=ancient(lambda w: [adapter.weights for adapter in experiment.unmerged(w.model)]),
-        tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
+        factors=ancient(
+            lambda w: [file for one in experiment.unmerged(w.model) for file in one.files]
+        ),
+        tokenizer_manifest=experiment.manifest(experiment.subject["tokenizer"]),
+        tokenizer=ancient(experiment.tokenizer),
         reference=[layout.divergence(benchmark).reference for benchmark in experiment.benchmarks],
+        passages=ancient(
+            [
+                path
+                for benchmark in experiment.benchmarks
+                for path in layout.divergence(benchmark).reference_files
+            ]
+        ),
         states=ancient([layout.divergence(benchmark).states for benchmark in experiment.benchmarks]),
     output:
         tables=[
@@ -84,7 +101,6 @@ rule divergence:
         program=shipped("scripts/divergence.py"),
         code=code_digest("scripts/divergence.py"),
         model=subpath(input.model, parent=True),
-        tokenizer=subpath(input.tokenizer, parent=True),
         adapter_flag=lambda w, input: folder_flag("adapter", input.adapter),
         serving_flags=lambda w: divergence.served_flags(experiment, w.model),
         reference_flags=lambda w, input, output: divergence.reference_flags(
@@ -92,7 +108,7 @@ rule divergence:
         ),
     shell:
         "python {params.program:q} --model {params.model} --model-name {wildcards.model}"
-        " {params.adapter_flag} --tokenizer {params.tokenizer} {params.serving_flags}"
+        " {params.adapter_flag} --tokenizer {input.tokenizer} {params.serving_flags}"
         " {params.reference_flags}"
         " --threads {threads} &> {log}"
 
@@ -102,6 +118,8 @@ rule divergence_metrics:
     input:
         tables=[layout.divergence("{benchmark}").tokens(model) for model in experiment.read],
         records=[layout.divergence("{benchmark}").record(model) for model in experiment.read],
+        sizes=[layout.delta(experiment.subject["delta"]).descriptions]
+        * bool(divergence.equal_bytes(experiment)[1]),
     output:
         tables=[layout.divergence("{benchmark}").summary(table) for table in divergence.TABLES],
     log:
@@ -127,8 +145,9 @@ rule locate:
     input:
         base=experiment.manifest(experiment.base),
         derivative=experiment.manifest(experiment.derivative),
-        weights=ancient(experiment.weights(experiment.base, experiment.derivative)),
+        weights=ancient(experiment.files(experiment.base, experiment.derivative)),
         reference=layout.divergence("{benchmark}").reference,
+        passages=ancient(layout.divergence("{benchmark}").reference_files),
         states=ancient(layout.divergence("{benchmark}").states),
     output:
         table=layout.divergence("{benchmark}").located,

@@ -5,10 +5,13 @@ rule sample:
     """A model's completions of every benchmark, or one part of them, from one start of vLLM."""
     input:
         model=lambda w: experiment.manifest(w.model),
-        weights=ancient(lambda w: experiment.weights(w.model)),
+        weights=ancient(lambda w: experiment.files(w.model)),
         adapter=lambda w: [adapter.record for adapter in experiment.unmerged(w.model)],
-        factors=ancient(lambda w: [adapter.weights for adapter in experiment.unmerged(w.model)]),
-        tokenizer=experiment.manifest(experiment.subject["tokenizer"]),
+        factors=ancient(
+            lambda w: [file for one in experiment.unmerged(w.model) for file in one.files]
+        ),
+        tokenizer_manifest=experiment.manifest(experiment.subject["tokenizer"]),
+        tokenizer=ancient(experiment.tokenizer),
         problems=[layout.problems(benchmark) for benchmark in experiment.benchmarks],
     output:
         samples=[
@@ -31,9 +34,9 @@ rule sample:
     resources:
         mem_mb=lambda w, attempt: experiment.sampling["mem_mb"] * attempt,
         runtime=lambda w, attempt: experiment.sampling["runtime"] * attempt,
-        gpu=int(experiment.sampling["device"] == "cuda"),
+        gpu=lambda w: experiment.gpus(w.model),
         # What changes speed and memory alone: a resource, as a changed param would run jobs again.
-        speed_flags=experiment.speed_flags,
+        speed_flags=lambda w: experiment.speed_flags(w.model),
     params:
         program=shipped("scripts/sample.py"),
         code=code_digest("scripts/sample.py"),
@@ -48,6 +51,7 @@ rule sample:
         device=experiment.sampling["device"],
         dtype=lambda w: experiment.served_dtype(w.model),
         compute_dtype=lambda w: experiment.compute_dtype(w.model),
+        kernel_flags=lambda w: experiment.kernel_flags(w.model),
         temperature=experiment.sampling["temperature"],
         top_p=experiment.sampling["top_p"],
         max_tokens=experiment.sampling["max_tokens"],
@@ -57,17 +61,17 @@ rule sample:
         user=lambda w: experiment.sampling["user"],
         think_prefix=lambda w: experiment.sampling["think_prefix"],
         model=subpath(input.model, parent=True),
-        tokenizer=subpath(input.tokenizer, parent=True),
         adapter_flag=lambda w, input: folder_flag("adapter", input.adapter),
-        store=lambda w, output: completions_beside(output.samples[0]),
+        store=lambda w, output: experiment.config.get("completions")
+        or completions_beside(output.samples[0]),
     shell:
         "python {params.program:q} --model {params.model} {params.adapter_flag}"
-        " --tokenizer {params.tokenizer} --model-name {wildcards.model}"
+        " --tokenizer {input.tokenizer} --model-name {wildcards.model}"
         " {params.benchmark_flags} --samples {params.samples}"
         " --part {params.part} --parts {params.parts} --seed {params.seed}"
         " --store {params.store} --resample {params.resample}"
         " --device {params.device} --dtype {params.dtype}"
-        " --compute-dtype {params.compute_dtype}"
+        " --compute-dtype {params.compute_dtype} {params.kernel_flags}"
         " --temperature {params.temperature} --top-p {params.top_p}"
         " --max-tokens {params.max_tokens} --max-model-len {params.max_model_len}"
         " --system={params.system:q} --user={params.user:q}"

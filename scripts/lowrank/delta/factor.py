@@ -6,9 +6,10 @@ written before the next one is read, so that memory follows the largest matrix.
 """
 
 import hashlib
+import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import numpy as np
 from lowrank.claims import check_space, claim
 from lowrank.delta.pairing import Pair, ledger_rows, pair_tensors, squared_changes
 from lowrank.delta.svd import METHOD, directions, factor
+from lowrank.devices import Need, take_device
 from lowrank.errors import InputError
 from lowrank.files import sha256, write_json, write_table
 from lowrank.models.checkpoint import Checkpoint, open_pair
@@ -208,6 +210,12 @@ def versions() -> dict[str, str]:
     }
 
 
+def need(shapes: Iterable[Sequence[int]]) -> Need:
+    """The memory of a GPU that the largest of these matrices takes: a few copies in float64, and
+    CUDA itself."""
+    return Need(bytes=2**30 + 48 * max(map(math.prod, shapes), default=0))
+
+
 def factor_pair(
     base_folder: str | Path,
     derivative_folder: str | Path,
@@ -229,12 +237,11 @@ def factor_pair(
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda, but torch sees none here; set device to cpu")
     base, derivative = open_pair(base_folder, derivative_folder)
     manifests = read_manifest(base), read_manifest(derivative)
     pairs = pair_tensors(base, derivative, leave_out)
     factored = [pair for pair in pairs if pair.role == "projection" and not pair.left_out]
+    take_device(device, need=need(pair.base.shape for pair in factored))
     # Before the long work: what is not finite, and a delta of zero, stop here.
     changes = squared_changes(
         base, derivative, [p for p in pairs if p.role != "projection" or p.left_out]

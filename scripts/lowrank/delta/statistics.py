@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from lowrank.claims import claim
 from lowrank.delta import spectra
-from lowrank.delta.factor import check_origin, checked_weights, read_factored, versions
+from lowrank.delta.factor import check_origin, checked_weights, need, read_factored, versions
 from lowrank.delta.svd import directions, factor, gram, singular_values
 from lowrank.delta.tables import COLUMNS, spectrum_rows, summary_table
-from lowrank.errors import InputError
+from lowrank.devices import take_device
 from lowrank.files import growing_table, read_json, sha256, write_json, write_table
 from lowrank.models.checkpoint import Checkpoint, open_pair
 from lowrank.models.manifest import MANIFEST
@@ -45,11 +45,10 @@ def write_statistics(
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda, but torch sees none here; set device to cpu")
     folder = Path(delta_folder)
     delta = read_json(folder / MANIFEST)
     base, derivative = open_pair(base_folder, derivative_folder)
+    take_device(device, need=need(matrix["shape"] for matrix in delta["matrices"].values()))
     check_origin(delta, "base", base, folder)
     check_origin(delta, "derivative", derivative, folder)
     claim(folder, (base_folder, derivative_folder), (SPECTRUM, SUMMARY, RECORD))

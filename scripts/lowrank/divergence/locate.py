@@ -16,6 +16,7 @@ import numpy as np
 
 from lowrank.claims import check_output
 from lowrank.delta.pairing import Pair, pair_tensors
+from lowrank.devices import take_device
 from lowrank.divergence import reader
 from lowrank.divergence.kept import forget_others, key
 from lowrank.divergence.reading import read_passage
@@ -29,7 +30,6 @@ from lowrank.divergence.reference import (
 )
 from lowrank.errors import InputError
 from lowrank.files import read_json, write_json, write_table
-from lowrank.machine import device_name
 from lowrank.models.architecture import layer_and_module, merged_only, paths_in_memory
 from lowrank.models.checkpoint import Checkpoint, open_pair
 from lowrank.progress import Progress
@@ -111,7 +111,7 @@ def locate(
     import torch
 
     torch.set_num_threads(threads)
-    here = device_name(device)
+    here = take_device(device, need=reader.need(derivative_folder, device))
     check_output(output, [base_folder, derivative_folder, reference_folder])
     reference = shortened(read_reference(reference_folder), samples, tokens)
     base, derivative = open_pair(base_folder, derivative_folder)

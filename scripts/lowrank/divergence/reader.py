@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from lowrank.devices import Need
 from lowrank.errors import InputError
 from lowrank.models.architecture import input_first, paths_in_memory
 from lowrank.models.checkpoint import open_checkpoint
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from transformers import PreTrainedModel
+
+BESIDE = 2 * 2**30  # bytes of a GPU that reading takes beside weights: logits, CUDA itself
 
 
 def load_served(
@@ -64,6 +67,16 @@ def load_served(
     model = model.to(device)
     check_cut(model)
     return model
+
+
+def need(folder: Path, device: str) -> Need | None:
+    """The memory of a GPU that reading with a model takes: its weights in float32, and beside them
+    the derivative's head and the logits of some positions. None on a CPU."""
+    if device == "cpu":
+        return None
+    checkpoint = open_checkpoint(folder)
+    embedding = checkpoint.tensors[checkpoint.embedding].parameters
+    return Need(bytes=4 * (checkpoint.parameters + embedding) + BESIDE)
 
 
 def prepare() -> None:

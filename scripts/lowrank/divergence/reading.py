@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lowrank.claims import check_output
+from lowrank.devices import take_device
 from lowrank.divergence import reader
 from lowrank.divergence.kept import forget_others, key
 from lowrank.divergence.kl import Compared, chunk_of, compare
@@ -22,7 +23,6 @@ from lowrank.divergence.reference import (
 )
 from lowrank.errors import InputError
 from lowrank.files import read_table, write_json, write_table
-from lowrank.machine import device_name
 from lowrank.progress import Progress
 from lowrank.sampling import prompts
 
@@ -65,7 +65,7 @@ def read_model(
     import torch
 
     torch.set_num_threads(threads)
-    here = device_name(device)
+    here = take_device(device, need=reader.need(model, device))
     references = [read_reference(folder) for folder, _ in targets]
     for reference, (folder, output) in zip(references, targets, strict=True):
         check_output(output, [model, adapter, tokenizer, folder])

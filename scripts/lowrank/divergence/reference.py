@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lowrank.claims import claim
+from lowrank.devices import take_device
 from lowrank.divergence import reader
 from lowrank.divergence.kept import forget_others, key
 from lowrank.divergence.passages import Passage, choose
 from lowrank.errors import InputError
 from lowrank.files import read_json, read_table, whole_file, write_json, write_table
-from lowrank.machine import device_name
 from lowrank.models.manifest import file_hashes
 from lowrank.models.safetensors_file import read_header, read_tensor, write_tensors
 from lowrank.progress import Progress
@@ -111,7 +111,7 @@ def make_references(
     import torch
 
     torch.set_num_threads(threads)
-    here = device_name(device)
+    here = take_device(device, need=reader.need(model, device))
     if len({target.output for target in targets}) < len(targets):
         raise InputError("--benchmark: two have one output; give each a folder of its own")
     for target in targets:

@@ -44,10 +44,12 @@ def contrasts(
     pairs: Sequence[tuple[str, str]],
     benchmark: str,
     seed: int = 0,
+    equal: Sequence[tuple[str, str]] = (),
 ) -> "DataFrame":
     """Each rank of a ladder against the next lower one, and the pairs: a row each.
 
-    question: rank, or other (where embeddings, head and norms come from). value, reference_value:
+    question: rank, other (where embeddings, head and norms come from), or bytes (`equal`: another
+    description against the rank whose bytes it has). value, reference_value:
     mean over problems of the divergence from the derivative; difference: value - reference_value,
     so negative where the model is closer; low, high: its 95 % interval for problems like these, of
     this row alone. p: sign-flip test; p_holm: adjusted for all rows (Holm), family of them.
@@ -60,6 +62,7 @@ def contrasts(
         for lower, upper in pairwise(sorted(ladder, key=ladder.__getitem__))
     ]
     asked += [("other", model, reference) for model, reference in pairs]
+    asked += [("bytes", model, reference) for model, reference in equal]
     if not asked:
         return pandas.DataFrame(columns=list(CONTRASTS))
     problems = len(next(iter(found.values())).kl)
@@ -88,6 +91,17 @@ def contrasts(
     table["p_holm"] = holm(table["p"].to_numpy())
     table["verdict"] = [verdict(row) for row in table.to_dict("records")]
     return table.reindex(columns=list(CONTRASTS))
+
+
+def rank_within(sizes: "DataFrame", kind: str, ladder: Mapping[str, int]) -> str | None:
+    """The variant of the highest rank of a ladder that takes no more bytes than a description.
+
+    sizes: a row a matrix and description (lowrank.variants.description_errors). None where even the
+    lowest rank takes more.
+    """
+    taken = sizes.groupby(["description", "rank"])["bytes"].sum()
+    fits = [v for v, rank in ladder.items() if taken["lowrank", rank] <= taken[kind, 0]]
+    return max(fits, key=ladder.__getitem__, default=None)
 
 
 def sign_flip(differences: Floats, draws: np.random.Generator) -> float:

@@ -1,14 +1,15 @@
 """Checkpoints and problem files from a Hugging Face hub at a pinned commit, or from a folder.
 
-Only files on an allow-list are fetched: safetensors, configuration, tokenizer. Every file is
-checked against the hash that the hub states for that commit.
+Only files on an allow-list are fetched: safetensors, configuration, tokenizer. They go to the cache
+of the hub's client (HF_HOME), so that experiments share them. The client continues what was cut;
+it does not look at what arrived, so every file is checked here against the hash that the hub states
+for that commit: one by one, so that a damaged one is fetched anew, which neither the client's
+`snapshot_download` nor its `verify_repo_checksums` does.
 """
 
 import hashlib
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,16 +19,16 @@ from typing import Any
 
 from lowrank.claims import (
     check_output,
+    check_space,
     clear,
-    has_another_name,
     place,
     set_aside,
     way_to_place,
 )
 from lowrank.errors import InputError
-from lowrank.files import MARKER, note_written, sha256, whole_file, write_json
+from lowrank.files import note_written, sha256, whole_file, write_json
 from lowrank.models.checkpoint import open_checkpoint
-from lowrank.models.manifest import claim_checkpoint, write_manifest
+from lowrank.models.manifest import claim_checkpoint, gather_tokenizer, write_manifest
 from lowrank.places import locate
 from lowrank.plan.checkpoint_files import (
     INDEX,
@@ -51,11 +52,9 @@ class RemoteFile:
     sha256: str | None  # large files
     git_sha1: str | None  # files kept in git itself
 
-    def known(self, path: Path) -> str | None:
-        """The content's SHA-256, stated by the hub or, for a sound file on the disk, its own."""
-        if self.sha256 is None and path.is_file() and self.hash_matches(path):
-            return sha256(path)
-        return self.sha256
+    def lies_at(self, path: Path) -> bool:
+        """Whether a path leads to a file of the content that the hub states."""
+        return path.is_file() and self.hash_matches(path)
 
     def hash_matches(self, path: Path) -> bool:
         """Whether a local file has the content that the hub states."""
@@ -162,44 +161,63 @@ def offline() -> bool:
 def fetch_model(repo: str, revision: str, output: str | Path) -> None:
     """Fetch a checkpoint at a commit into a folder; write its manifest last.
 
-    An interrupted fetch is continued: finished files are known by their hash, a started file goes
-    on at its last byte. With HF_HUB_OFFLINE set, the files come from the hub client's local cache.
+    Files come through the hub client's cache, which all experiments share, and are linked from
+    there. An interrupted fetch is continued: a started file goes on at its last byte. With
+    HF_HUB_OFFLINE set, the cache must have them.
     Raises InputError, one line that says what to do, for everything the hub or the disk refuses.
     """
     check_revision(repo, revision)
     output = Path(output)
-    source = {"repo": repo, "revision": revision}
     what = f"{repo}@{revision[:10]}"
     if offline():
         cached, weights = cached_weights(repo, revision, what)
         names = taken(weights, [path.name for path in cached.iterdir()])
-        _take(cached, names, weights, output, source)
-        return
-
-    listed = {file.name: file for file in list_files(repo, revision, "model", what)}
-    weights = weight_names(what, listed, lambda: remote_index(repo, revision, listed, what))
-    if weights == [SINGLE] and INDEX in listed:
-        print(f"{what}: {SINGLE} is taken, {INDEX} is not, as in transformers", file=sys.stderr)
-    names = taken(weights, listed)
-    known = {name: digest for name in names if (digest := listed[name].known(output / name))}
-    client_is_ours = (output / MARKER).exists() or not client_folder(output).exists()
+        files = {name: plain_file(cached, name) for name in names}
+    else:
+        listed = {file.name: file for file in list_files(repo, revision, "model", what)}
+        weights = weight_names(what, listed, lambda: remote_index(repo, revision, listed, what))
+        if weights == [SINGLE] and INDEX in listed:
+            print(f"{what}: {SINGLE} is taken, {INDEX} is not, as in transformers", file=sys.stderr)
+        names = taken(weights, listed)
+        files = fetched(repo, revision, [listed[name] for name in names], output, what)
+    known = {name: sha256(path) for name, path in files.items()}
     set_aside(output, names, known)
-    # A link to another's file is removed, so that nothing is written through it.
-    keep = [name for name in names if not has_another_name(output / name)]
-    claim_checkpoint(output, (), known, _missing(output, [listed[n] for n in names]), keep)
-    clear(output, keep)
-    for count, name in enumerate(names, 1):
-        gigabytes = listed[name].size / 1e9
-        print(f"{count}/{len(names)} {name}, {gigabytes:.3g} GB", file=sys.stderr, flush=True)
-        if announced := listed[name].sha256:
-            note_written(output, name, announced, done=False)
-        path = download(repo, revision, listed[name], output, what)
-        known[name] = listed[name].known(path) or sha256(path)
-        note_written(output, name, known[name])
-    _write_index(output, weights)
-    write_manifest(output, source, known)
-    if client_is_ours:
-        _forget_client(output)
+    _take(files, known, weights, output, {"repo": repo, "revision": revision})
+
+
+def fetched(
+    repo: str, revision: str, files: Sequence[RemoteFile], output: Path, what: str
+) -> dict[str, Path]:
+    """Where files of a repository lie by now, by name: in the client's cache, or in the output.
+
+    What lies in the output with the right content is not fetched.
+    """
+    there = {file.name: output / file.name for file in files if file.lies_at(output / file.name)}
+    missing = [file for file in files if file.name not in there]
+    check_cache(repo, revision, missing)
+    for count, file in enumerate(missing, 1):
+        gigabytes = file.size / 1e9
+        print(
+            f"{count}/{len(missing)} {file.name}, {gigabytes:.3g} GB", file=sys.stderr, flush=True
+        )
+        there[file.name] = download(repo, revision, file, None, what)
+    return there
+
+
+def check_cache(repo: str, revision: str, files: Sequence[RemoteFile]) -> None:
+    """InputError if the disk of the client's cache cannot take what is missing there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.file_download import repo_folder_name
+
+    cache = Path(constants.HF_HUB_CACHE)
+    missing = sum(
+        file.size
+        for file in files
+        if not isinstance(try_to_load_from_cache(repo, file.name, revision=revision), str)
+    )
+    blobs = cache / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
+    started = sum(path.stat().st_size for path in blobs.glob("*.incomplete"))
+    check_space(cache, missing - started)
 
 
 def cached_weights(repo: str, revision: str, what: str) -> tuple[Path, list[str]]:
@@ -218,13 +236,12 @@ def remote_index(
     repo: str, revision: str, listed: dict[str, RemoteFile], what: str
 ) -> dict[str, str]:
     """The weight map of a repository's index, read before anything is put into the output."""
-    with tempfile.TemporaryDirectory() as folder:
-        return read_index(download(repo, revision, listed[INDEX], Path(folder), what), what)
+    return read_index(download(repo, revision, listed[INDEX], None, what), what)
 
 
 def _write_index(output: Path, weights: Sequence[str]) -> None:
-    """The index of shards that came without one, so that every loader finds them."""
-    if list(weights) == [SINGLE] or (output / INDEX).exists():
+    """The index of weights that came without one: rules name it, and loaders find shards by it."""
+    if list(weights) != [SINGLE] and (output / INDEX).exists():
         return
     tensors = open_checkpoint(output).tensors
     weight_map = {name: entry.file.name for name, entry in tensors.items()}
@@ -232,8 +249,10 @@ def _write_index(output: Path, weights: Sequence[str]) -> None:
     write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def list_files(repo: str, revision: str, kind: str, what: str) -> list[RemoteFile]:
-    """The files at the top of a repository (of a dataset: all) with sizes and hashes."""
+def list_files(
+    repo: str, revision: str, kind: str, what: str, every: bool = False
+) -> list[RemoteFile]:
+    """The files at the top of a repository (of a dataset, or if asked: all), sizes and hashes."""
     with plain_errors(what):
         from huggingface_hub import HfApi, constants
 
@@ -253,15 +272,19 @@ def list_files(repo: str, revision: str, kind: str, what: str) -> list[RemoteFil
             file.lfs.sha256 if file.lfs else None,
             None if file.lfs else file.blob_id,
         )
-        for file in getattr(info, "siblings", None) or ()
-        if kind == "dataset" or "/" not in file.rfilename
+        for file in info.siblings
+        if every or kind == "dataset" or "/" not in file.rfilename
     ]
 
 
 def download(
-    repo: str, revision: str, file: RemoteFile, folder: Path, what: str, **kind: Any
+    repo: str, revision: str, file: RemoteFile, folder: Path | None, what: str, **kind: Any
 ) -> Path:
-    """One file into a folder; fetched once more, then refused, if its hash is not the hub's."""
+    """One file into a folder, or into the client's cache; its path there.
+
+    The client does not look at what arrived: the file is fetched once more, then refused, if its
+    hash is not the hub's.
+    """
     what = f"{what}: {file.name}"
     for attempt in range(2):
         with plain_errors(what):
@@ -283,33 +306,11 @@ def download(
         if file.hash_matches(Path(path)):
             return Path(path)
         print(f"{what}: its hash is not the hub's, fetched again", file=sys.stderr, flush=True)
-        Path(path).unlink()
+        Path(path).resolve().unlink()
     raise InputError(
         f"{what}: what arrives does not have the hash that the hub states, twice; something on the "
         "way alters it, or the repository is damaged"
     )
-
-
-def _missing(output: Path, files: Sequence[RemoteFile]) -> int:
-    """Bytes that are yet to come of these files; a whole file there needs no more."""
-    needed = sum(
-        file.size
-        for file in files
-        if not ((output / file.name).is_file() and (output / file.name).stat().st_size == file.size)
-    )
-    started = sum(path.stat().st_size for path in client_folder(output).rglob("*.incomplete"))
-    return needed - started
-
-
-def client_folder(output: Path) -> Path:
-    return output / ".cache" / "huggingface"
-
-
-def _forget_client(output: Path) -> None:
-    """Remove the hub client's notes on finished downloads from a folder."""
-    shutil.rmtree(client_folder(output), ignore_errors=True)
-    if (output / ".cache").is_dir() and not any((output / ".cache").iterdir()):
-        (output / ".cache").rmdir()
 
 
 def copy_model(path: str | Path, output: str | Path) -> None:
@@ -325,26 +326,32 @@ def copy_model(path: str | Path, output: str | Path) -> None:
     open_checkpoint(path)
     weights = weight_files(path)
     names = taken(weights, [entry.name for entry in path.iterdir()])
-    _take(path, names, weights, output, {"path": str(given)})
+    files = {name: plain_file(path, name) for name in names}
+    known = {name: sha256(file) for name, file in files.items()}
+    _take(files, known, weights, output, {"path": str(given)})
 
 
 def _take(
-    folder: Path, names: Sequence[str], weights: Sequence[str], output: Path, source: dict[str, str]
+    files: dict[str, Path],
+    known: dict[str, str],
+    weights: Sequence[str],
+    output: Path,
+    source: dict[str, str],
 ) -> None:
-    """Link or copy files of a local folder into the output; write its manifest last.
+    """Link or copy a checkpoint's files into the output; write its manifest last.
 
-    A link shares its bytes with the source, which may be changed: what depends on them hashes them.
+    files, known: where they lie and their SHA-256, by name. A link shares its bytes with the
+    source, which may be changed: what depends on them hashes them.
     """
-    files = {name: plain_file(folder, name) for name in names}
-    check_output(output, [folder])
-    known = {name: sha256(path) for name, path in files.items()}
+    folders = [path.parent for path in files.values() if path.parent != output]
+    check_output(output, folders)
     output.mkdir(parents=True, exist_ok=True)
     way = way_to_place(files[weights[0]], output)
-    ways = {name: way if name in weights else "copy" for name in names}
-    there = [name for name in weights if _same(output / name, files[name], known[name])]
+    ways = {name: way if name in weights else "copy" for name in files}
+    there = [name for name, path in files.items() if _stays(output / name, path, known[name])]
     new = {name: path for name, path in files.items() if name not in there}
     copied = [path.stat().st_size for name, path in new.items() if ways[name] == "copy"]
-    claim_checkpoint(output, [folder], known, sum(copied), there)
+    claim_checkpoint(output, folders, known, sum(copied), there)
     clear(output, there)
     for name in there:
         note_written(output, name, known[name])
@@ -353,17 +360,22 @@ def _take(
             place(path, temporary, ways[name])
             if ways[name] == "copy" and sha256(temporary) != known[name]:
                 raise InputError(f"{path}: changed while it was copied; try again when it is done")
-    gigabytes = sum(files[name].stat().st_size for name in weights) / 1e9
-    print(f"weights, {gigabytes:.3g} GB, from {folder}: {way}", file=sys.stderr, flush=True)
+    for name in [name for name in weights if name in new]:
+        gigabytes = new[name].stat().st_size / 1e9
+        print(f"{name}, {gigabytes:.3g} GB: {way}", file=sys.stderr, flush=True)
     _write_index(output, weights)
+    gather_tokenizer(output)
     write_manifest(output, source, known)
 
 
-def _same(path: Path, source: Path, digest: str) -> bool:
-    """Whether a path leads to a source file, or to a file of its content."""
-    if not path.is_file() or path.stat().st_size != source.stat().st_size:
+def _stays(path: Path, source: Path, digest: str) -> bool:
+    """Whether a path in the output is a source file, or weights that lead to one or equal it."""
+    if path == source:
+        return True
+    if not path.name.endswith(".safetensors") or not path.is_file():
         return False
-    return path.samefile(source) or sha256(path) == digest
+    same_size = path.stat().st_size == source.stat().st_size
+    return same_size and (path.samefile(source) or sha256(path) == digest)
 
 
 def fetch_file(repo: str, revision: str, file: str, folder: Path) -> Path:

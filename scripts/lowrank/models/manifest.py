@@ -1,5 +1,6 @@
 """manifest.json of a checkpoint folder, and how such a folder is filled without any loss."""
 
+import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from lowrank.models.checkpoint import Checkpoint, open_checkpoint
 from lowrank.plan.checkpoint_files import (
     ADAPTER_FILES,
     CONFIG_FILES,
+    GENERATION,
     INDEX,
     PICKLES,
+    TOKENIZER,
     TOKENIZER_FILES,
     plain_file,
     weight_files,
@@ -118,6 +121,19 @@ def write_manifest(
 ) -> None:
     """Write manifest.json into a checkpoint folder; the last file of a complete one."""
     write_json(Path(folder) / MANIFEST, make_manifest(folder, source, hashes))
+
+
+def gather_tokenizer(folder: Path) -> None:
+    """Copy a checkpoint's tokenizer, and what names its end tokens, into its folder TOKENIZER.
+
+    Which of these files there are is not known while planning, so rules name their folder.
+    """
+    files = [folder / n for n in (*TOKENIZER_FILES, GENERATION) if (folder / n).exists()]
+    claim(folder / TOKENIZER, (), (), {path.name: sha256(path) for path in files})
+    clear(folder / TOKENIZER)
+    for path in files:
+        with whole_file(folder / TOKENIZER / path.name) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def claim_checkpoint(

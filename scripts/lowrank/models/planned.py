@@ -23,6 +23,8 @@ def check_lengths(experiment: Experiment) -> None:
     asked = experiment.sampling["max_model_len"]
     for name in experiment.subject["references"]:
         source = experiment.models[name]
+        while "on" in source:
+            source = experiment.models[source["on"]]
         path = locate(source["path"]) / "config.json" if "path" in source else None
         if path is None or not path.is_file():
             continue
@@ -50,7 +52,7 @@ def check_sizes(experiment: Experiment) -> None:
         if found != said:
             raise InputError(
                 f"{path}: {found} bytes, {record} says {said}; it was cut or changed since:"
-                " remove it, and it is made again if anything needs it"
+                f" remove it and make it again alone: snakemake --cores 1 {path}"
             )
     for folder, name, said in _bases(experiment):
         path = folder / name
@@ -62,8 +64,30 @@ def check_sizes(experiment: Experiment) -> None:
             )
 
 
+def lost_weights(experiment: Experiment) -> str | None:
+    """What to know of weights of fetched models that were there and are gone; None if none are.
+
+    Snakemake fetches them as soon as a job needs them, and then takes all that was made from them
+    for outdated, however equal they are: an input that is missing while it plans counts as new.
+    """
+    gone = [
+        str(experiment.checkpoint(model).weights(name))
+        for model, names in experiment.weight_names.items()
+        if own_manifest(experiment.checkpoint(model).folder)
+        for name in names
+        if not experiment.checkpoint(model).weights(name).exists()
+    ]
+    if not gone:
+        return None
+    return (
+        f"{gone[0]}{f' and {len(gone) - 1} more' * (len(gone) > 1)}: gone, though fetched before."
+        " If a job needs it, all that was made from it runs again (no completion is sampled"
+        f" again). To have it back alone, first: snakemake --cores 1 {' '.join(gone)}"
+    )
+
+
 def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
-    """(file, its record, bytes that the record says) of all models' and adapters' weights."""
+    """(file, its record, bytes that the record says) of models, adapters and descriptions."""
     for model in [*experiment.models, *experiment.variants]:
         folder = experiment.checkpoint(model).folder
         said = (own_manifest(folder) or {"files": {}})["files"]
@@ -74,6 +98,10 @@ def _recorded(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:
         adapter = experiment.layout.adapter(experiment.subject["delta"], name)
         if adapter.record.is_file():
             yield adapter.weights, adapter.record.name, read_json(adapter.record)["weights"]["size"]
+    for name in experiment.descriptions:
+        found = experiment.layout.description(experiment.subject["delta"], name)
+        if found.record.is_file():
+            yield found.packed, found.record.name, read_json(found.record)["weights"]["size"]
 
 
 def _bases(experiment: Experiment) -> Iterator[tuple[Path, str, int]]:

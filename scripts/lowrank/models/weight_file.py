@@ -8,14 +8,12 @@ from lowrank.claims import (
     check_ours,
     check_output,
     check_space,
-    has_another_name,
     place,
     set_aside,
 )
 from lowrank.errors import InputError
 from lowrank.files import (
     MARKER,
-    note_written,
     read_written,
     sha256,
     whole_file,
@@ -24,8 +22,7 @@ from lowrank.files import (
 from lowrank.models.hub import (
     cached_weights,
     check_revision,
-    client_folder,
-    download,
+    fetched,
     list_files,
     offline,
     remote_index,
@@ -38,9 +35,9 @@ from lowrank.plan.checkpoint_files import SINGLE, plain_file, weight_names
 def fetch_weights(repo: str, revision: str, output: str | Path) -> None:
     """Fetch the weight file of the output's name from a hub at a commit, whole or not at all.
 
-    A started download is continued. With HF_HUB_OFFLINE set, it is linked from the hub client's
-    cache. InputError for whatever the hub or the disk refuses, and for a name that is none of the
-    checkpoint's weight files.
+    It is linked from the hub client's cache, where a started download is continued. With
+    HF_HUB_OFFLINE set, the cache must have it. InputError for whatever the hub or the disk refuses,
+    and for a name that is none of the checkpoint's weight files.
     """
     check_revision(repo, revision)
     output = Path(output)
@@ -54,19 +51,10 @@ def fetch_weights(repo: str, revision: str, output: str | Path) -> None:
     weights = weight_names(what, listed, lambda: remote_index(repo, revision, listed, what))
     _check_name(what, output.name, weights)
     file = listed[output.name]
-    known = file.known(output)
-    _ready(output, known)
-    if has_another_name(output) or (output.is_file() and not file.hash_matches(output)):
-        output.unlink()  # of ours; a link to somebody's file is not fetched into
-    if not output.is_file():
-        check_space(output.parent, file.size)
-    print(f"{what}: {output.name}, {file.size / 1e9:.3g} GB", file=sys.stderr, flush=True)
-    if known:
-        note_written(output.parent, output.name, known, done=False)
-    download(repo, revision, file, output.parent, what)
-    known = known or sha256(output)
-    note_written(output.parent, output.name, known)
-    _forget_other(output, known)
+    check_ours(output, read_written(output.parent), file.sha256)
+    path = fetched(repo, revision, [file], output.parent, what)[output.name]
+    if path != output:
+        _link(path, output)
 
 
 def link_weights(folder: str | Path, output: str | Path) -> None:
@@ -116,17 +104,17 @@ def _check_name(what: str, name: str, weights: list[str]) -> None:
     )
 
 
-def _ready(output: Path, known: str | None) -> None:
+def _ready(output: Path, known: str) -> None:
     """See that a file may be written; mark a folder that is only now begun as one of ours.
 
     known: the SHA-256 that it will have. A file of ours that was changed gets another name;
     InputError for one that is not ours.
     """
     folder = output.parent
-    set_aside(folder, [output.name], {output.name: known} if known else {})
+    set_aside(folder, [output.name], {output.name: known})
     check_ours(output, read_written(folder), known)
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / MARKER).exists() and not client_folder(folder).exists():
+    if not (folder / MARKER).exists():
         write_marker(folder, read_written(folder))
 
 

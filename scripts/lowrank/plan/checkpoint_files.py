@@ -24,8 +24,14 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-CONFIG_FILES = ("config.json", "generation_config.json")
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+GENERATION = "generation_config.json"
+CONFIG_FILES = ("config.json", GENERATION)
+# In a fetched model's folder: what prompts are made with and end tokens are read from.
+TOKENIZER = "tokenizer"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_RECORD = "adapter_source.json"  # beside them: where we have them from
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin")
 PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|msgpack|h5)$")
 SHARD = re.compile(r"model-(\d{5,})-of-(\d{5,})\.safetensors")
 
@@ -105,10 +111,7 @@ def _no_adapter(where: str, present: Collection[str]) -> None:
     found = [name for name in ADAPTER_FILES if name in present]
     if not found:
         return
-    merge = (
-        "merge it into its base (in PEFT: merge_and_unload, then save_pretrained into a folder of "
-        "its own) and give the merged model"
-    )
+    merge = "give it as `adapter` of a model that is `on` its base, which merges it"
     if any(name in present for name in (SINGLE, INDEX)):
         raise InputError(
             f"{where}: holds an unmerged adapter ({found[0]}) beside base weights; the weights "
@@ -116,6 +119,32 @@ def _no_adapter(where: str, present: Collection[str]) -> None:
             "if they do not belong to it"
         )
     raise InputError(f"{where}: is an adapter ({found[0]}), no whole model; {merge}")
+
+
+def adapter_there(where: str, folder: str, present: Iterable[str]) -> None:
+    """InputError unless there is a PEFT adapter in safetensors, saying what is there instead.
+
+    folder: in the place that `present` are the files of, "" for its top.
+    """
+    present = set(present)
+    prefix = f"{folder}/" if folder else ""
+    if {prefix + ADAPTER_CONFIG, prefix + ADAPTER_WEIGHTS} <= present:
+        return
+    if prefix + ADAPTER_CONFIG in present:
+        pickle = f"{prefix}adapter_model.bin" in present
+        raise InputError(
+            f"{where}: has {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}"
+            + (", only a pickle, which could run any code" if pickle else "")
+            + "; take a revision that has it, or save the adapter again with PEFT"
+        )
+    others = sorted(name.rpartition("/")[0] for name in present if name.endswith(ADAPTER_CONFIG))
+    if others:
+        remedy = f"subfolder may be {', '.join(others[:5])}{' ...' * (len(others) > 5)}"
+    elif {prefix + SINGLE, prefix + INDEX} & present:
+        remedy = "it is a whole model: give it with path or repo, without adapter and on"
+    else:
+        remedy = "is it the folder that PEFT's save_pretrained wrote?"
+    raise InputError(f"{where}: holds no PEFT adapter ({ADAPTER_CONFIG}); {remedy}")
 
 
 def _complete_shards(present: Collection[str]) -> list[str]:

@@ -16,6 +16,9 @@ import yaml
 
 from lowrank.errors import InputError
 from lowrank.places import ROOT, locate
+from lowrank.plan.checkpoint_files import adapter_there
+from lowrank.plan.controls import kinds_asked
+from lowrank.plan.engine_settings import check_serving
 from lowrank.plan.experiment import Experiment
 from lowrank.plan.served import VLLM_RANKS, check_compute_dtype
 from lowrank.plan.settings import Config, Source, Subject
@@ -73,6 +76,8 @@ def load(
     _check_subject(experiment, where)
     _check_sizes(experiment, where, asked)
     _check_paths(experiment, where, root)
+    reads = bool(config["divergence"])
+    check_serving(experiment.sampling, experiment.sampled, reads, where)
     _check_dtypes(experiment, where)
     _check_temperature(experiment, where)
     return experiment
@@ -82,6 +87,8 @@ def _typed(config: dict[str, Any]) -> dict[str, Any]:
     """`--config 'ranks=[8,16]' details=false` reaches us as strings; what they stand for."""
     config = dict(config)
     config |= {key: _numbers(config[key]) for key in ("ranks", "maj_k") if key in config}
+    if isinstance(config.get("controls"), list):
+        config["controls"] = [_ranks(entry) for entry in config["controls"]]
     for key in ("details", "keep_variants"):
         if config.get(key) in ("true", "false"):
             config[key] = config[key] == "true"
@@ -109,6 +116,13 @@ def _numbers(values: Any) -> Any:
     if not isinstance(values, list):
         return values
     return [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
+
+
+def _ranks(entry: Any) -> Any:
+    """A control with its ranks as integers; one without as it is."""
+    if not isinstance(entry, dict):
+        return entry
+    return {kind: _numbers(ranks) for kind, ranks in entry.items()}
 
 
 def _settings(values: Any) -> Any:
@@ -189,13 +203,12 @@ def _reason(error: jsonschema.ValidationError) -> str:
 def _check_subject(experiment: Experiment, where: str) -> None:
     """Names that must exist, sources that must be pinned."""
     subject = experiment.subject
-    for group, sources in (("models", experiment.models), ("benchmarks", experiment.benchmarks)):
-        for name, source in sources.items():
-            _check_source(source, f"{where}: {group}.{name}", needs_file=group == "benchmarks")
-    named = []
-    for delta in experiment.deltas:
-        base, derivative = experiment.pair(delta)
-        named += [(f"deltas.{delta}.base", base), (f"deltas.{delta}.derivative", derivative)]
+    for name, source in subject["benchmarks"].items():
+        _check_source(source, f"{where}: benchmarks.{name}", needs_file=True)
+    for name, source in subject["models"].items():
+        _check_model(experiment, name, source, f"{where}: models.{name}")
+    named = [(f"deltas.{d}.{side}", pair[side]) for d, pair in experiment.deltas.items()
+             for side in ("base", "derivative")]  # fmt: skip
     named += [("tokenizer", subject["tokenizer"])]
     named += [("references", reference) for reference in subject["references"]]
     for key, model in named:
@@ -228,8 +241,33 @@ def _check_subject(experiment: Experiment, where: str) -> None:
         raise InputError(f"{where}: models.{min(clash)} has a variant's name; choose another")
 
 
-def _check_source(source: Source, key: str, needs_file: bool) -> None:
-    """A model or benchmark is a local path or a hub repository at a pinned revision."""
+def _check_model(experiment: Experiment, name: str, source: dict[str, Any], key: str) -> None:
+    """A model is a checkpoint, or an adapter on another model; never on itself in the end."""
+    if "adapter" not in source:
+        if "on" in source:
+            raise InputError(f"{key} is on {source['on']!r} and has no adapter; give it one")
+        _check_source(source, key)
+        return
+    extra = sorted({"path", "repo", "revision", "shards"} & set(source))
+    if extra:
+        raise InputError(f"{key} has both adapter and {extra[0]}; give one source")
+    _check_source(source["adapter"], f"{key}.adapter")
+    if "on" not in source:
+        raise InputError(f"{key} has an adapter and no `on`; name the model that it was made for")
+    seen, below = [name], source["on"]
+    while below not in seen:
+        if below not in experiment.models:
+            known = ", ".join(experiment.models)
+            raise InputError(f"{key}.on is {below!r}, which is none of models: {known}")
+        seen.append(below)
+        below = experiment.models[below].get("on")
+        if below is None:
+            return
+    raise InputError(f"{key}.on leads back to {below!r}; an adapter is on a checkpoint in the end")
+
+
+def _check_source(source: dict[str, Any], key: str, needs_file: bool = False) -> None:
+    """A source is a local path or a hub repository at a pinned revision."""
     if "path" in source:
         extra = sorted({"repo", "revision", "file"} & set(source))
         if extra:
@@ -256,16 +294,20 @@ def _check_sizes(experiment: Experiment, where: str, asked: str) -> None:
                 f"{asked}: maj_k has {k}, more than samples: {samples}; a vote of k needs a"
                 " pool of at least k"
             )
-    too_high = [rank for rank in experiment.config["ranks"] if rank > VLLM_RANKS[-1]]
-    if too_high and "adapter" in experiment.config["serve_as"]:
+    named = [kind for entry in experiment.config["controls"] for kind in kinds_asked([entry])]
+    if twice := [kind for kind in named if named.count(kind) > 1]:
+        raise InputError(f"{asked}: controls names {twice[0]} twice; give it once, with all ranks")
+    unmerged = [v.rank for v in experiment.variants.values() if v.unmerged]
+    too_high = [rank for rank in unmerged if rank > VLLM_RANKS[-1]]
+    if too_high:
         raise InputError(
-            f"{asked}: ranks has {too_high[0]}, but vLLM serves an adapter unmerged up to rank"
-            f" {VLLM_RANKS[-1]}; take adapter out of serve_as"
+            f"{asked}: rank {too_high[0]} is asked for, but vLLM serves an adapter unmerged up to"
+            f" rank {VLLM_RANKS[-1]}; take adapter out of serve_as"
         )
-    if experiment.config["only_read"] and not experiment.config["divergence"]:
+    if not experiment.accuracy and not experiment.config["divergence"]:
         raise InputError(
-            f"{asked}: only_read has {experiment.config['only_read'][0]}, which would be neither"
-            " sampled nor read, as divergence is null; set divergence, or take it out of only_read"
+            f"{asked}: only_read has lowrank, which would be neither sampled nor read, as"
+            " divergence is null; set divergence, or take it out of only_read"
         )
     sampled = [v.kind for v in experiment.variants.values() if v.name in experiment.sampled]
     if sampled and not experiment.accuracy:
@@ -290,6 +332,11 @@ def _check_paths(experiment: Experiment, where: str, root: Path) -> None:
         for name, source in sources.items():
             if "path" in source:
                 _check_path(source["path"], f"{where}: {group}.{name}.path", root)
+    for name in experiment.adapted:
+        adapter, key = experiment.models[name]["adapter"], f"{where}: models.{name}.adapter"
+        if "path" in adapter:
+            _check_path(adapter["path"], f"{key}.path", root)
+            _check_adapter(locate(adapter["path"], root) / adapter.get("subfolder", ""), key)
     try:
         experiment.weights(*experiment.models)  # a folder without weights is refused here
     except InputError as error:
@@ -305,6 +352,15 @@ def _check_path(path: str, key: str, root: Path) -> None:
         raise InputError(f"{key}: {error}") from None
 
 
+def _check_adapter(folder: Path, key: str) -> None:
+    try:
+        adapter_there(str(folder), "", (path.name for path in folder.iterdir()))
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{key}: {folder}: {error.strerror}; a folder expected") from None
+
+
 def _check_temperature(experiment: Experiment, where: str) -> None:
     temperature = experiment.sampling["temperature"]
     if 0 < temperature < 0.01:
@@ -316,7 +372,6 @@ def _check_temperature(experiment: Experiment, where: str) -> None:
 
 def _check_dtypes(experiment: Experiment, where: str) -> None:
     """What is computed in must hold what any model is served as."""
-    sampling = experiment.sampling
-    computed = sampling.get("compute_dtype")
-    for dtype in {sampling["dtype"]: None, **dict.fromkeys(experiment.config["serve_dtype"])}:
-        check_compute_dtype(dtype, computed or dtype, f"{where}: sampling.compute_dtype")
+    for model in experiment.sampled:
+        dtype, computed = experiment.served_dtype(model), experiment.compute_dtype(model)
+        check_compute_dtype(dtype, computed, f"{where}: sampling.compute_dtype of {model}")

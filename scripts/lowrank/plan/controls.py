@@ -4,7 +4,7 @@ Names of variants, the flags of build_adapter.py and the report's sentences foll
 kind of control is a new record, if build_adapter.py can make its adapter.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ class Control:
 
     name: as config.yaml has it. what: what it is, in the page's list of controls.
     flags: build_adapter.py's, for its adapter. seeded: whether that adapter is drawn at random.
+    packed: whether it is no adapter but a description in the bytes of a rank, which
+        build_description.py makes; ranked: whether there is one for each rank.
     other: of a control without any of the delta (rank 0), where its other weights come from; None
         for a control that is made at every rank. begins: how a sentence on such a control begins.
     """
@@ -23,6 +25,8 @@ class Control:
     what: str
     flags: Mapping[str, Any] = field(default_factory=dict)
     seeded: bool = False
+    packed: bool = False
+    ranked: bool = True
     other: str | None = None
     begins: str = ""
 
@@ -68,6 +72,23 @@ CONTROLS = {
             "the top directions scaled up to the norm of the whole delta",
             {"rescale": True},
         ),
+        Control("sparse", "the largest changes alone, in the bytes of a rank", packed=True),
+        Control(
+            "bitdelta",
+            "the sign of every change with one scale a matrix",
+            packed=True,
+            ranked=False,
+        ),
+        Control(
+            "quantised8",
+            "in the bytes of a rank as many directions as 8 bits a number allow",
+            packed=True,
+        ),
+        Control(
+            "quantised4",
+            "in the bytes of a rank as many directions as 4 bits a number allow",
+            packed=True,
+        ),
     )
 }
 OTHER_WEIGHTS = {
@@ -95,9 +116,20 @@ def in_order(names: Iterable[str]) -> list[str]:
     return [name for name in OTHER_WEIGHTS if name in there] + sorted(there - set(OTHER_WEIGHTS))
 
 
+def kinds_asked(controls: Sequence[str | Mapping[str, list[int]]]) -> dict[str, list[int] | None]:
+    """The kinds that config.yaml's controls name, each with the ranks it is limited to.
+
+    controls: a kind, or a kind and its ranks ({rescaled: [1]}). None: it is made at every rank.
+    """
+    asked: dict[str, list[int] | None] = {}
+    for entry in controls:
+        asked |= {entry: None} if isinstance(entry, str) else entry
+    return asked
+
+
 def prefix(kind: str) -> str:
     """What a variant's name begins with to tell its kind: "random"; "" for one that needs none.
 
-    Controls of rank 0 need none: no other variant has that rank.
+    Controls of rank 0 without any of the delta need none: no other variant is like them.
     """
     return "" if kind == LOWRANK.name or kind_of(kind).other else kind

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lowrank.plan.controls import in_order
-from lowrank.plan.experiment import Experiment, Variant, flags
+from lowrank.plan.experiment import Experiment, flags
+from lowrank.plan.variant import Variant
 
 TABLES = ("metrics", "contrasts", "ranks")
 
@@ -34,13 +35,16 @@ def results(experiment: Experiment) -> list[Path]:
             found += [here.tokens(model), here.record(model)]
         if experiment.config["locate"]:
             found += [here.located, here.located_record]
+    if experiment.described:
+        found += [experiment.layout.delta(name).descriptions for name in experiment.deltas]
     return found
 
 
 def asked_for(experiment: Experiment) -> list[str]:
     """The parts of the report that the configuration asks for; see report/outputs.py."""
     read = [key for key in ("divergence", "locate") if experiment.config[key]]
-    return ["accuracy"] * experiment.accuracy + read
+    described = ["descriptions"] * bool(experiment.described)
+    return ["accuracy"] * experiment.accuracy + read + described
 
 
 def served_flags(experiment: Experiment, model: str) -> str:
@@ -61,13 +65,20 @@ def locate_flags(experiment: Experiment) -> str:
     return f"{served_flags(experiment, experiment.derivative)} {own}"
 
 
-def benchmark_flags(experiment: Experiment, problems: Sequence[str], records: Sequence[str]) -> str:
-    """read_derivative.py's files of every benchmark; records: reference.json of each."""
-    words = []
-    for name, table, record in zip(experiment.benchmarks, problems, records, strict=True):
-        samples = experiment.samples(name, experiment.derivative)
+def benchmark_flags(
+    experiment: Experiment,
+    problems: Sequence[str],
+    samples: Sequence[str],
+    records: Sequence[str],
+) -> str:
+    """read_derivative.py's files of every benchmark: problems, reference.json, parts of samples."""
+    words, parts = [], len(experiment.parts)
+    for i, (name, table, record) in enumerate(
+        zip(experiment.benchmarks, problems, records, strict=True)
+    ):
         folder = record.removesuffix("/reference.json")
-        words.append(flags({"benchmark": [name, table, folder, *samples]}))
+        pool = samples[i * parts : (i + 1) * parts]
+        words.append(flags({"benchmark": [name, table, folder, *pool]}))
     return " ".join(words)
 
 
@@ -91,7 +102,22 @@ def ladders(experiment: Experiment) -> dict[str, dict[str, int]]:
 
 def ladder_name(variant: Variant) -> str:
     """copy, keep; what is not as in the post is named too: copy-float32-adapter."""
-    return variant.name.removeprefix(f"r{variant.rank}-")
+    return variant.name.removeprefix(f"{variant.part}-")
+
+
+def equal_bytes(experiment: Experiment) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Descriptions beside the variant whose bytes they have, and, of those with bytes of their
+    own, the ladder that they are held against: (description, variant), (description, ladder)."""
+    beside, apart = [], []
+    for name, variant in experiment.variants.items():
+        like = ladder_name(variant)
+        if variant.description is None:
+            continue
+        if not variant.rank:
+            apart.append((name, like))
+        elif f"r{variant.rank}-{like}" in experiment.variants:
+            beside.append((name, f"r{variant.rank}-{like}"))
+    return beside, apart
 
 
 def pairs(experiment: Experiment) -> list[tuple[str, str]]:
@@ -116,4 +142,12 @@ def metrics_flags(experiment: Experiment, tables: Sequence[str]) -> str:
     for name, ladder in ladders(experiment).items():
         given.append({"ladder": [name, *(f"{variant}={rank}" for variant, rank in ladder.items())]})
     given += [{"pair": list(pair)} for pair in pairs(experiment)]
+    beside, apart = equal_bytes(experiment)
+    given += [{"equal_bytes": list(each)} for each in beside]
+    if apart:
+        sizes = experiment.layout.delta(experiment.subject["delta"]).descriptions
+        given.append({"sizes": str(sizes)})
+        given += [
+            {"own_bytes": [name, experiment.variants[name].kind, like]} for name, like in apart
+        ]
     return " ".join(map(flags, given))

@@ -13,67 +13,24 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from lowrank.errors import InputError
 from lowrank.places import locate
-from lowrank.plan.checkpoint_files import SINGLE, taken, weight_files
-from lowrank.plan.controls import LOWRANK, kind_of, prefix
-from lowrank.plan.digest import source_digest
-from lowrank.plan.layout import Adapter, Checkpoint, Layout
-from lowrank.plan.served import VLLM_RANKS
-from lowrank.plan.settings import (
-    Benchmark,
-    Config,
-    Delta,
-    Factoring,
-    Model,
-    Sampling,
-    Source,
-    Subject,
+from lowrank.plan.checkpoint_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    SINGLE,
+    taken,
 )
+from lowrank.plan.controls import LOWRANK, kind_of, kinds_asked
+from lowrank.plan.digest import source_digest
+from lowrank.plan.engine_settings import SPEED, deciding, engine_words, of_model
+from lowrank.plan.layout import Adapter, Checkpoint, Description, Layout
+from lowrank.plan.sources import weight_names_of
+from lowrank.plan.variant import Variant
 
-# Sampling settings that change speed and memory, never a completion.
-SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory")
 # Of config.yaml, what changes no result.
-NO_QUESTION = ("experiment", "keep_variants", "results")
+NO_QUESTION = ("experiment", "keep_variants", "results", "completions")
 # What a job may use.
 RESOURCES = ("threads", "mem_mb", "runtime")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A model made from the base and a part of the delta."""
-
-    kind: str  # lowrank, or the control that it is (plan/controls.py)
-    rank: int
-    other: str  # where embeddings, head and norms come from: copy | keep
-    dtype: str  # bfloat16 | float16 | float32
-    serve_as: str  # merged | adapter
-
-    @property
-    def name(self) -> str:
-        """r16-copy; what is not as in the post is named too: bottom-r16-copy-float32-adapter."""
-        control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
-        dtype = "" if self.dtype == "bfloat16" else f"-{self.dtype}"
-        serve_as = "" if self.serve_as == "merged" else f"-{self.serve_as}"
-        return f"{control}r{self.rank}-{self.other}{dtype}{serve_as}"
-
-    @property
-    def adapter(self) -> str | None:
-        """Name of its adapter; filled up with zeros if vLLM serves it and lists no such rank."""
-        if self.rank == 0:
-            return None
-        control = f"{prefix(self.kind)}-" if prefix(self.kind) else ""
-        return f"{control}r{self.rank}{'-padded' * self.padded}"
-
-    @property
-    def unmerged(self) -> bool:
-        """Whether its adapter is served on top of it, not merged into it."""
-        return self.serve_as == "adapter"
-
-    @property
-    def padded(self) -> bool:
-        """Whether its adapter is filled up with zeros to a rank that vLLM serves."""
-        return self.unmerged and self.rank not in VLLM_RANKS
 
 
 @dataclass(frozen=True)
@@ -85,9 +42,19 @@ class Experiment:
     subject: Subject
 
     @property
-    def models(self) -> dict[str, Model]:
-        """Checkpoints to fetch, by name."""
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Checkpoints to fetch, and adapters to merge into them, by name."""
         return self.subject["models"]
+
+    @cached_property
+    def adapted(self) -> list[str]:
+        """The models that are an adapter on another one."""
+        return [name for name, source in self.models.items() if "adapter" in source]
+
+    @cached_property
+    def fetched(self) -> list[str]:
+        """The models that are checkpoints of their own."""
+        return [name for name in self.models if name not in self.adapted]
 
     @property
     def deltas(self) -> dict[str, Delta]:
@@ -127,15 +94,23 @@ class Experiment:
     def variants(self) -> dict[str, Variant]:
         """Every variant, by name: the post's in the order of its tables, then the controls."""
         config, made = self.config, []
-        for kind in (LOWRANK.name, *config["controls"]):
-            ways, others, ranks = config["serve_as"], config["other"], config["ranks"]
-            if only := kind_of(kind).other:  # there is nothing to keep apart from the weights
-                ways, others, ranks = ["merged"], [only], [0]
+        asked = {LOWRANK.name: None} | kinds_asked(config["controls"])
+        if not config["divergence"]:  # nothing would be known of controls that are only read
+            unknown = {*config["only_read"]} - {LOWRANK.name}
+            asked = {kind: ranks for kind, ranks in asked.items() if kind not in unknown}
+        for kind, limited in asked.items():
+            ways, others, ranks = config["serve_as"], config["other"], limited or config["ranks"]
+            dtypes, control = config["serve_dtype"], kind_of(kind)
+            others = others[:1] if limited else others
+            if control.packed:  # one beside the first form of each rank
+                ways, others, dtypes = ["merged"], others[:1], dtypes[:1]
+            if control.other:  # there is nothing to keep apart from the weights
+                ways, others = ["merged"], [control.other]
+            if control.other or not control.ranked:
+                ranks = [0]
             made += [
-                Variant(kind, rank, other, dtype, serve_as)
-                for serve_as, dtype, other, rank in product(
-                    ways, config["serve_dtype"], others, ranks
-                )
+                Variant(kind, rank, other, dtype, serving)
+                for serving, dtype, other, rank in product(ways, dtypes, others, ranks)
             ]
         return {variant.name: variant for variant in made}
 
@@ -191,6 +166,20 @@ class Experiment:
             for name in ([SINGLE] if model in self.variants else self.weight_names[model])
         ]
 
+    def files(self, *models: str) -> list[Path]:
+        """All that is read of checkpoints but their manifests: configuration, index, weights."""
+        described = []
+        for model in models:
+            checkpoint = self.checkpoint(model)
+            described.append(checkpoint.config)
+            described += [checkpoint.index] if model in self.fetched else []
+        return described + self.weights(*models)
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer of all models."""
+        return self.layout.model(self.subject["tokenizer"]).tokenizer
+
     @cached_property
     def adapters(self) -> dict[str, Variant]:
         """Every adapter by name, with a variant that it is made for."""
@@ -200,6 +189,27 @@ class Experiment:
         """The adapter of a variant; none if its rank is 0."""
         name = self.variants[variant].adapter
         return [self.layout.adapter(self.subject["delta"], name)] if name else []
+
+    @cached_property
+    def descriptions(self) -> dict[str, Variant]:
+        """Every description by name, with the variant that it is made for."""
+        return {v.description: v for v in self.variants.values() if v.description}
+
+    @cached_property
+    def described(self) -> list[str]:
+        """The kinds of descriptions that are asked for."""
+        return list(dict.fromkeys(v.kind for v in self.descriptions.values()))
+
+    @cached_property
+    def bytes_of_ranks(self) -> list[int]:
+        """The ranks at whose bytes descriptions are measured: every rank that is asked for."""
+        limited = {v.rank for v in self.descriptions.values() if v.rank}
+        return sorted({*self.config["ranks"], *limited})
+
+    def description_of(self, variant: str) -> list[Description]:
+        """The description that a variant is made of; none for most."""
+        name = self.variants[variant].description
+        return [self.layout.description(self.subject["delta"], name)] if name else []
 
     def unmerged(self, model: str) -> list[Adapter]:
         """The adapter that is served on a model, not merged into it; none for most."""
@@ -232,6 +242,7 @@ class Experiment:
             *(adapter.record for adapter in adapters),
             *(layout.variant(variant).fidelity for variant in self.variants),
             *(self.manifest(model) for model in [*self.models, *self.variants]),
+            *(layout.model(model).adapter for model in self.adapted),
         ]
 
     def source(self, group: str, name: str) -> Source:
@@ -243,12 +254,16 @@ class Experiment:
 
         Of a model's folder the files that are taken from it, or one of them, and no other.
         """
-        source = self.source(group, name)
+        source = self.subject[group][name]
+        source = source.get("adapter", source)
         if "path" not in source:
             return source["revision"]
         path = locate(source["path"])
         if group == "benchmarks":
             return source_digest(path)
+        if name in self.adapted:
+            folder = path / source.get("subfolder", "")
+            return source_digest(folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS)
         weights, present = self.weight_names[name], [found.name for found in path.iterdir()]
         return source_digest(*(path / n for n in ([file] if file else taken(weights, present))))
 
@@ -258,11 +273,12 @@ class Experiment:
         return source_digest(locate(published)) if published else None
 
     def source_flags(self, group: str, name: str) -> str:
-        """fetch_model.py's or fetch_benchmark.py's flags for a source."""
-        source = self.source(group, name)
-        keys = ("path", "repo", "revision", "file", "problem_column", "answer_column", "id_column",
-                "problems")  # fmt: skip
-        return flags({key: value for key, value in source.items() if key in keys})
+        """The flags for a source of fetch_model.py, fetch_adapter.py or fetch_benchmark.py."""
+        source = self.subject[group][name]
+        source = source.get("adapter", source)
+        keys = ("path", "repo", "revision", "subfolder", "file", "problem_column", "answer_column",
+                "id_column", "problems")  # fmt: skip
+        return flags({key: source[key] for key in keys if key in source})
 
     def left_out(self, delta: str) -> list[str]:
         """The tensors that a delta leaves out by configuration."""
@@ -283,6 +299,7 @@ class Experiment:
             f" {self.config['samples']} completions a problem of"
             f" {', '.join(self.benchmarks)}, up to {self.sampling['max_tokens']:,} tokens each; at"
             f" most {starts} starts of vLLM: a job whose completions are kept starts none."
+            + (f" It needs {self.subject['needs']}." if self.subject.get("needs") else "")
         )
 
     def benchmark_flags(self, problems: Sequence[str], tables: Sequence[str]) -> str:
@@ -297,7 +314,25 @@ class Experiment:
 
     def compute_dtype(self, model: str) -> str:
         """What the engine computes in."""
-        return self.sampling.get("compute_dtype") or self.served_dtype(model)
+        return self.engine(model).get("compute_dtype") or self.served_dtype(model)
+
+    def engine(self, model: str) -> dict[str, Any]:
+        """The sampling settings of a model."""
+        return of_model(self.sampling, model)
+
+    def gpus(self, model: str) -> int:
+        """GPUs that sampling a model takes; none on a CPU."""
+        return self.engine(model).get("tensor_parallel", 1) if self.samples_on_gpu else 0
+
+    @property
+    def samples_on_gpu(self) -> bool:
+        return self.sampling["device"] == "cuda"
+
+    @property
+    def most_gpus(self) -> int:
+        """GPUs that the job which takes most of them takes."""
+        factoring = int(self.factoring["device"] == "cuda")
+        return max(factoring, *(self.gpus(model) for model in self.sampled))
 
     def grading_flags(self, benchmark: str) -> str:
         """grade.py's flags."""
@@ -308,10 +343,16 @@ class Experiment:
         """Processes that judge answers; integers are compared without any."""
         return 2 if self.benchmarks[benchmark]["answer_type"] == "any" else 1
 
-    @property
-    def speed_flags(self) -> str:
-        """sample.py's flags that change speed and memory, never a completion."""
-        return flags({key: value for key, value in self.sampling.items() if key in SPEED})
+    def speed_flags(self, model: str) -> str:
+        """sample.py's flags that change speed and memory, never a completion's meaning."""
+        settings = self.engine(model)
+        words = engine_words(settings.get("engine", {}))
+        return flags({key: settings.get(key) for key in SPEED} | {"engine": words})
+
+    def kernel_flags(self, model: str) -> str:
+        """sample.py's flags that change how a completion is computed, where they are given."""
+        settings = self.engine(model)
+        return flags({key: settings.get(key) for key in ("quantization", "batch_invariant")})
 
     @cached_property
     def question(self) -> str:
@@ -327,32 +368,15 @@ class Experiment:
         }
         resolved = {
             "name": self.name,
-            **{key: value for key, value in self.subject.items() if key != "factoring"},
-            "sampling": {k: v for k, v in self.sampling.items() if k not in {*SPEED, *RESOURCES}},
+            **{k: v for k, v in self.subject.items() if k not in ("factoring", "needs")},
+            "sampling": {k: v for k, v in deciding(self.sampling).items() if k not in RESOURCES},
             "base": self.base,
             "derivative": self.derivative,
             "variants": variants,
+            "descriptions": self.described,
             **{k: v for k, v in self.config.items() if k not in NO_QUESTION},
         }
         return json.dumps(resolved, ensure_ascii=False)
-
-
-def weight_names_of(source: Model) -> list[str]:
-    """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
-
-    What lies on a hub is not asked for while planning, which works without a network.
-    """
-    if "path" in source:
-        folder = locate(source["path"])
-        if not folder.is_dir():
-            raise InputError(f"{source['path']}: is no folder; a checkpoint's folder expected")
-        return weight_files(folder)
-    shards = source.get("shards", 1)
-    if isinstance(shards, list):
-        return shards
-    if shards == 1:
-        return [SINGLE]
-    return [f"model-{i:05d}-of-{shards:05d}.safetensors" for i in range(1, shards + 1)]
 
 
 def folder_flag(name: str, files: Iterable[str | Path]) -> str:

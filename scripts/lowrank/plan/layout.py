@@ -28,9 +28,24 @@ class Checkpoint:
         return self.folder / "manifest.json"
 
     @property
+    def index(self) -> Path:
+        """Of a fetched model: which file each tensor lies in."""
+        return self.folder / "model.safetensors.index.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Of a fetched model, a folder: what prompts are made with and end tokens are read from."""
+        return self.folder / "tokenizer"
+
+    @property
     def fidelity(self) -> Path:
         """Of a variant: how far what is stored lies from what was meant."""
         return self.folder / "fidelity.json"
+
+    @property
+    def adapter(self) -> Path:
+        """Of a model that is an adapter on another: what it changes, a row a matrix."""
+        return self.folder / "adapter.csv"
 
     def weights(self, name: str) -> Path:
         """One of the files that the weights lie in."""
@@ -69,6 +84,11 @@ class Delta:
         return self.folder / "summary.parquet"
 
     @property
+    def descriptions(self) -> Path:
+        """A row a matrix and description: its bytes and its error."""
+        return self.folder / "descriptions.parquet"
+
+    @property
     def statistics(self) -> Path:
         """What the columns of spectrum and summary say."""
         return self.folder / "statistics.json"
@@ -89,9 +109,40 @@ class Adapter:
         return self.folder / "adapter_config.json"
 
     @property
+    def files(self) -> list[Path]:
+        """All that is read of it but its record."""
+        return [self.weights, self.config]
+
+    @property
     def record(self) -> Path:
         """Effective ranks and energy kept; written last, stands for the adapter."""
         return self.folder / "adapter.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """The folder of a delta described otherwise than by its top directions."""
+
+    folder: Path
+
+    @property
+    def packed(self) -> Path:
+        return self.folder / "description.safetensors"
+
+    @property
+    def record(self) -> Path:
+        """Its bytes; written last, stands for the description."""
+        return self.folder / "description.json"
+
+
+@dataclass(frozen=True)
+class FetchedAdapter(Adapter):
+    """The folder of somebody's PEFT adapter."""
+
+    @property
+    def record(self) -> Path:
+        """Where it came from; written last, stands for the adapter."""
+        return self.folder / "adapter_source.json"
 
 
 @dataclass(frozen=True)
@@ -145,8 +196,12 @@ class Layout:
     folder: Path
 
     def model(self, model: str) -> Checkpoint:
-        """A fetched model."""
+        """A fetched model, or one that is an adapter on another."""
         return Checkpoint(self.folder / "models" / model)
+
+    def fetched_adapter(self, model: str) -> FetchedAdapter:
+        """The adapter that a model is made with."""
+        return FetchedAdapter(self.folder / "peft" / model)
 
     def variant(self, variant: str) -> Checkpoint:
         """A model made from the base and a part of the delta."""
@@ -157,6 +212,9 @@ class Layout:
 
     def adapter(self, delta: str, adapter: str) -> Adapter:
         return Adapter(self.folder / "adapters" / delta / adapter)
+
+    def description(self, delta: str, description: str) -> Description:
+        return Description(self.folder / "descriptions" / delta / description)
 
     def problems(self, benchmark: str) -> Path:
         """A benchmark's problems and answers."""

@@ -31,9 +31,13 @@ def keys(schema: dict[str, Any], above: str = "") -> Iterator[tuple[str, dict[st
 def values(one: dict[str, Any], definitions: dict[str, Any]) -> str:
     """What a key may be, in words: "integer, 1 to 1024"."""
     if "$ref" in one:
-        return {"name": "name", "repo": "owner/name"}[one["$ref"].rpartition("/")[2]]
+        name = one["$ref"].rpartition("/")[2]
+        return {"name": "name", "repo": "owner/name"}.get(name, f"as `sampling.{name}`")
     if "enum" in one:
         return ", ".join("null" if value is None else f"`{value}`" for value in one["enum"])
+    if "if" in one:  # a name alone, or names with their own list
+        names = ", ".join(f"`{name}`" for name in one["else"]["properties"])
+        return f"{values(one['then'], definitions)}; with ranks of their own: {names}"
     kinds: list[str] = one["type"] if isinstance(one["type"], list) else [one["type"]]
     words = " or ".join(
         {"object": "keys", "array": "list", "string": "text"}.get(k, k) for k in kinds

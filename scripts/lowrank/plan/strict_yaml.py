@@ -16,6 +16,8 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
+            if key_node.value == "on":  # YAML 1.1 reads it as true; here it is a model's key
+                key_node.tag = "tag:yaml.org,2002:str"
             key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise InputError(

@@ -11,14 +11,16 @@ from typing import Any
 
 from lowrank.errors import InputError
 from lowrank.files import sha256
+from lowrank.plan.engine_settings import of_model
 from lowrank.report.evidence import Evidence, parts
-from lowrank.sampling.store import served_digest
 
 SHOWN = 5  # differences that an error lists
 SAMPLE = (
     "make them again with `snakemake --cores all --forcerun sample`: what is kept under the"
     " configured settings is taken, only what is missing is sampled"
 )
+# What says which weights there are.
+RECORDS = {"sha256": "the model's manifest", "adapter_sha256": "the adapter's record"}
 MEASURE = "make them again with `snakemake --cores all --forcerun metrics`"
 COMPARE = "make them again with `snakemake --cores all --forcerun compare`"
 
@@ -52,7 +54,8 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
     for path, _, model, record in _records(found):
         variant = experiment["variants"].get(model)
         dtype = variant["dtype"] if variant else sampling["dtype"]
-        wanted: dict[str, dict[str, object]] = {
+        settings = of_model(sampling, model)
+        wanted = {
             "sampling": {
                 "seed": experiment["seed"],
                 **{key: sampling[key] for key in ("temperature", "top_p", "max_tokens")},
@@ -62,18 +65,18 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
             "engine": {
                 "device": sampling["device"],
                 "dtype": dtype,
-                "compute_dtype": sampling.get("compute_dtype") or dtype,
+                "compute_dtype": settings.get("compute_dtype") or dtype,
+                "quantization": settings.get("quantization"),
+                "batch_invariant": settings.get("batch_invariant") or None,
             },
             "part": {"samples": experiment["samples"], "parts": len(parts(experiment))},
         }
-        manifest = (found.variant_manifests if variant else found.model_manifests)[model]
-        hashes = {name: file["sha256"] for name, file in manifest["files"].items()}
-        wanted["model"] = {"sha256": served_digest(hashes)}
+        wanted["model"] = found.served(model)
         for group, keys in wanted.items():
             for key, value in keys.items():
-                made = record[group][key]
+                made = record[group].get(key)
                 if made != value:
-                    says = "the model's manifest" if group == "model" else "the configuration"
+                    says = RECORDS.get(key, "the configuration")
                     yield f"{path}: {group}.{key} is {made!r}, {says} says {value!r}"
 
 

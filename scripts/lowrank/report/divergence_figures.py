@@ -48,8 +48,8 @@ def by_rank(points: pd.DataFrame, levels: pd.DataFrame) -> Figure:
             if measure != "accuracy" and (here["value"] > 0).any():
                 axes.set_yscale("log")
             if measure == "recovered":
-                _share_axis(axes, here["value"])
-        handles: dict[str, Artist] = {}
+                share_axis(axes, here["value"])
+        handles = {}
         for axes in figure.axes:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
@@ -68,7 +68,7 @@ def _lines(axes: Axes, points: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def _share_axis(axes: Axes, left: pd.Series) -> None:
+def share_axis(axes: Axes, left: pd.Series) -> None:
     """Ticks at shares of the way on a log scale of what is left; more is higher."""
     lowest = left[left > 0].min()
     ticks = [tick for tick in LEFT if np.isnan(lowest) or tick >= lowest / 10]

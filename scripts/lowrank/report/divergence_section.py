@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lowrank.report import divergence_words as words
-from lowrank.report import located
+from lowrank.report import equal_bytes, located
 from lowrank.report.divergences import (
     Distances,
     contrasts_table,
     distance_table,
     heaviest_table,
 )
+from lowrank.report.equal_bytes import EqualBytes
 from lowrank.report.evidence import Evidence
 from lowrank.report.results import mean_accuracy
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def figures(
-    found: Evidence, distances: dict[str, Distances], results: pd.DataFrame
+    found: Evidence,
+    distances: dict[str, Distances],
+    equal: EqualBytes | None,
+    results: pd.DataFrame,
 ) -> "dict[str, Figure]":
     """The section's figures by stem. results: `results.results_frame` of every benchmark."""
     if not distances:
@@ -36,6 +40,10 @@ def figures(
         parts = located.gather(found, benchmark)
         if parts is not None:
             made[f"locate-{benchmark}"] = located.heat(parts)
+    if equal is not None:
+        for benchmark, rows in equal.rows.items():
+            made[f"bytes-{benchmark}"] = equal_bytes.drawn(rows)
+        made["bytes-error"] = equal_bytes.errors_drawn(found, equal.sizes)
     return made
 
 
@@ -82,6 +90,7 @@ def lines_along(found: Evidence, distances: Distances) -> pd.DataFrame:
 def content(
     found: Evidence,
     distances: dict[str, Distances],
+    equal: EqualBytes | None,
     results: pd.DataFrame,
     figure: Callable[[str, str], dict[str, Any]],
 ) -> dict[str, Any] | None:
@@ -104,6 +113,12 @@ def content(
                 "along": figure("divergence-along", name),
                 "heaviest": heaviest_table(one),
                 "contrasts": contrasts_table(found, one),
+                "bytes": None
+                if equal is None
+                else {
+                    **equal_bytes.content(found, equal, name),
+                    "figure": figure("bytes", name),
+                },
                 "located": None
                 if parts is None
                 else {
@@ -112,4 +127,13 @@ def content(
                 },
             }
         )
-    return {"introduction": words.introduction(found, distances), "benchmarks": benchmarks}
+    return {
+        "introduction": words.introduction(found, distances),
+        "benchmarks": benchmarks,
+        "errors": None
+        if equal is None
+        else {
+            "said": equal_bytes.errors_said(found, equal.sizes),
+            "figure": figure("bytes-error", ""),
+        },
+    }

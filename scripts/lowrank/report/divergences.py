@@ -15,7 +15,6 @@ from lowrank.report.cells import DASH, cell, fraction, grid, percent, row
 from lowrank.report.evidence import Evidence, table
 from lowrank.report.results import ordered_models
 from lowrank.report.traces import visible
-from lowrank.sampling.store import served_digest
 
 TOKENS = ("problem_id", "sample", "position", "kl", "equal_top", "token", "text")
 HEAVIEST = 15  # tokens that the page lists
@@ -63,9 +62,8 @@ def _gather(found: Evidence, benchmark: str, settings: Reading) -> Distances:
         )
     for model in found.read:
         said = read_json(here.record(model))
-        manifests = found.variant_manifests | found.model_manifests
-        hashes = {name: file["sha256"] for name, file in manifests[model]["files"].items()}
-        if said["reference"] != read["digest"] or said["model"]["sha256"] != served_digest(hashes):
+        of = {key: said["model"][key] for key in ("sha256", "adapter_sha256")}
+        if said["reference"] != read["digest"] or of != found.served(model):
             raise InputError(
                 f"{here.record(model)}: is of other text, or of other weights, than lie there;"
                 f" {AGAIN}"

@@ -16,9 +16,10 @@ from lowrank.errors import InputError
 from lowrank.files import read_json, read_table
 from lowrank.metrics import comparisons
 from lowrank.places import locate
-from lowrank.plan.controls import LOWRANK, prefix
+from lowrank.plan.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.layout import Layout
-from lowrank.plan.settings import Described, VariantForm
+from lowrank.sampling.store import served_digest
 
 SPECTRUM = ("tensor", "layer", "module", "index", "sigma", "energy_kept_gaussian")
 SUMMARY = (
@@ -27,6 +28,10 @@ SUMMARY = (
     "rank_above_noise", "energy_above_noise", "optimal_rank",
 )  # fmt: skip
 LEDGER = ("tensor", "role", "what", "fate", "layer", "share_of_parameters", "share_of_change")
+ADAPTED = (
+    "tensor", "r", "alpha", "scale", "dora", "base_norm", "ba_norm", "ba_stable_rank",
+    "change_norm", "change_stable_rank",
+)  # fmt: skip
 METRICS = (
     "model", "benchmark", "metric", "k", "estimator", "value", "traces_low", "traces_high",
     "problems_low", "problems_high", "repeats_sd", "n_problems", "n_samples",
@@ -48,9 +53,11 @@ class Evidence:
     ledgers: dict[str, pd.DataFrame]  # delta -> a row a tensor
     delta_manifests: dict[str, dict[str, Any]]
     model_manifests: dict[str, dict[str, Any]]  # every model of the experiment
+    adapted: dict[str, pd.DataFrame]  # model that is an adapter on another -> a row a matrix
     variant_manifests: dict[str, dict[str, Any]]
     fidelity: dict[str, dict[str, Any]]  # variant -> fidelity.json
     adapters: dict[int, dict[str, Any]]  # rank -> adapter.json
+    unmerged: dict[str, dict[str, Any]]  # variant -> adapter.json of what is served beside it
     metrics: pd.DataFrame  # what answers, on all benchmarks, in the experiment's order
     comparisons: pd.DataFrame  # on all benchmarks and pools, in the experiment's order
     comparison_records: dict[str, dict[str, Any]]  # benchmark or pool -> how they were made
@@ -98,6 +105,20 @@ class Evidence:
         """What has verdicts, with what people call it: every benchmark, then every pool of some."""
         return judged(self.experiment)
 
+    def served(self, model: str) -> dict[str, str | None]:
+        """Digests of what a model's folder and its unmerged adapter serve, as their records say."""
+        manifest = (self.variant_manifests | self.model_manifests)[model]
+        files = {name: file["sha256"] for name, file in manifest["files"].items()}
+        adapter = self.unmerged.get(model)
+        factors = adapter and {
+            ADAPTER_WEIGHTS: adapter["weights"]["sha256"],
+            ADAPTER_CONFIG: adapter["config"]["sha256"],
+        }
+        return {
+            "sha256": served_digest(files),
+            "adapter_sha256": served_digest(factors) if factors else None,
+        }
+
     @property
     def computed_in(self) -> list[str]:
         """The dtypes that the engines computed in, as the samples' records say."""
@@ -110,8 +131,9 @@ class Evidence:
         if model not in experiment["variants"]:
             return experiment["models"][model]["label"]
         variant = experiment["variants"][model]
-        control = prefix(variant["kind"])
-        words = [control] * bool(control) + [f"r = {variant['rank']}", variant["other"]]
+        kind, control = kind_of(variant["kind"]), prefix(variant["kind"])
+        rank = f"bytes of r = {variant['rank']}" if kind.packed else f"r = {variant['rank']}"
+        words = [control] * bool(control) + [rank] * kind.ranked + [variant["other"]]
         words += [variant["dtype"]] * (variant["dtype"] != experiment["serve_dtype"][0])
         unlike = variant["rank"] > 0 and variant["serve_as"] != experiment["serve_as"][0]
         return ", ".join(words + [variant["serve_as"]] * unlike)
@@ -189,6 +211,11 @@ def gather(experiment: Described, results: Path) -> Evidence:
         for variant in lowrank(experiment).values()
         if variant["adapter"]
     }
+    unmerged = {
+        name: layout.adapter(experiment["delta"], variant["adapter"])
+        for name, variant in variants.items()
+        if variant["serving"] == "adapter" and variant["adapter"]
+    }
     compared = list(judged(experiment)) if graded else []
     published = experiment.get("published")
     return Evidence(
@@ -199,9 +226,15 @@ def gather(experiment: Described, results: Path) -> Evidence:
         ledgers={name: table(delta.ledger, LEDGER) for name, delta in changes.items()},
         delta_manifests={name: read_json(delta.manifest) for name, delta in changes.items()},
         model_manifests={name: read_json(layout.model(name).manifest) for name in models},
+        adapted={
+            name: table(layout.model(name).adapter, ADAPTED)
+            for name, model in models.items()
+            if "adapter" in model
+        },
         variant_manifests={name: read_json(layout.variant(name).manifest) for name in variants},
         fidelity={name: read_json(layout.variant(name).fidelity) for name in variants},
         adapters={rank: read_json(adapter.record) for rank, adapter in adapters.items()},
+        unmerged={name: read_json(adapter.record) for name, adapter in unmerged.items()},
         metrics=stacked([table(layout.metrics(*pair), METRICS) for pair in graded], METRICS),
         comparisons=stacked(
             [table(layout.comparisons(name), COMPARISONS) for name in compared], COMPARISONS

@@ -111,6 +111,8 @@ PICTURES = (
         "divergence-along", "benchmark", "Divergence", "along the completion", None, "divergence"
     ),
     Picture("locate", "benchmark", "Divergence", "where the change lives", None, "locate"),
+    Picture("bytes", "benchmark", "Divergence", "divergence by bytes", None, "descriptions"),
+    Picture("bytes-error", "all deltas", "Divergence", "error by bytes", None, "descriptions"),
     Picture("spectrum", "delta", "Deltas", "spectrum", _spectrum),
     Picture("spectrum-modules", "delta", "Deltas", "spectrum by modules", _by_module),
     Picture("layers", "delta", "Deltas", "layers", _by_layer),
@@ -124,7 +126,7 @@ def pictures(
 ) -> list[tuple[Picture, str]]:
     """Every figure of a report: its kind and which benchmark or delta it is of ("" for none).
 
-    asked: those of accuracy, divergence and locate that the experiment asks for.
+    asked: those of accuracy, divergence, locate and descriptions that the experiment asks for.
     """
     subjects = {"benchmark": list(benchmarks), "delta": list(deltas)}
     return [

@@ -13,16 +13,20 @@ from lowrank.files import whole_file
 from lowrank.metrics.evaluation import write_numbers
 from lowrank.plan.settings import Described
 from lowrank.report import (
+    adapters,
     consistency,
     deltas,
     divergence_section,
     divergence_words,
     divergences,
+    equal_bytes,
+    rescaled,
     sentences,
     shares,
     verdicts,
 )
 from lowrank.report.divergences import Distances
+from lowrank.report.equal_bytes import EqualBytes
 from lowrank.report.evidence import Evidence, accuracy, gather, read_experiment, stacked
 from lowrank.report.outputs import PAGE, PICTURES, outputs, pictures, tables
 from lowrank.report.provenance import provenance
@@ -70,9 +74,10 @@ def build(experiment_file: str | Path, results: str | Path, output: str | Path) 
     for name in tables(asked):
         write_numbers(output / f"tables/{name}.csv", frames[name])
     drawn = _draw(found, frames, output / "figures")
-    added = divergence_section.figures(found, distances, frames["results"])
+    equal = equal_bytes.gather(found, distances, frames["results"])
+    added = divergence_section.figures(found, distances, equal, frames["results"])
     drawn |= _saved(added, output / "figures")
-    page = render(_content(found, distances, frames, drawn))
+    page = render(_content(found, distances, equal, frames, drawn))
     path = output / PAGE
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -111,7 +116,7 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
 
 def _asked(experiment: Described) -> list[str]:
     """The parts of the report that the experiment asks for; see outputs.py."""
-    read = [key for key in ("divergence", "locate") if experiment[key]]
+    read = [key for key in ("divergence", "locate", "descriptions") if experiment.get(key)]
     return ["accuracy"] * accuracy(experiment) + read
 
 
@@ -145,6 +150,7 @@ def _saved(made: "dict[str, Figure]", folder: Path) -> dict[str, str]:
 def _content(
     found: Evidence,
     distances: dict[str, Distances],
+    equal: EqualBytes | None,
     frames: dict[str, pd.DataFrame],
     drawn: dict[str, str],
 ) -> dict[str, Any]:
@@ -153,8 +159,12 @@ def _content(
 
     kinds = {kind.stem: kind for kind in PICTURES}
 
+    placed = set()
+
     def figure(stem: str, subject: str = "") -> dict[str, Any]:
-        svg = drawn[kinds[stem].name(subject)]
+        name = kinds[stem].name(subject)
+        placed.add(name)
+        svg = drawn[name]
         return {"svg": Markup(svg), "caption": kinds[stem].caption}  # ours, not a model's text
 
     experiment = found.experiment
@@ -181,21 +191,30 @@ def _content(
         }
         for delta in experiment["deltas"]
     ]
-    return {
+    content = {
         "name": experiment["name"],
         "title": experiment["title"],
         "asked": sentences.asked(found),
         "warnings": sentences.warnings(found),
         "answer": [
             *sentences.answer(found, frames),
+            *(
+                sentence
+                for name in experiment["benchmarks"]
+                for sentence in rescaled.sentences(
+                    found, frames["comparisons"], name, distances.get(name)
+                )
+            ),
             *(divergence_words.first_screen(found, name, one) for name, one in distances.items()),
+            *(equal_bytes.first_screen(found, equal) if equal else []),
         ],
         "benchmarks": benchmarks,
         "uncertainty": sentences.uncertainty(found, frames) if found.accuracy else [],
         "verdicts": verdicts.shown(found, frames["comparisons"]) if found.accuracy else [],
-        "divergence": divergence_section.content(found, distances, results, figure),
+        "divergence": divergence_section.content(found, distances, equal, results, figure),
         "changed": sentences.changed(found, frames["deltas"]),
         "shares": shares.shares_table(found),
+        "adapters": adapters.content(found),
         "deltas": shown,
         "energy": figure("energy"),
         "served": sentences.served(found),
@@ -206,3 +225,7 @@ def _content(
         "traces": traces(found) if found.accuracy else None,
         "provenance": provenance(found),
     }
+    # A figure that has no place of its own yet is shown with others of its kind, after the rest.
+    wanted = pictures(experiment["benchmarks"], experiment["deltas"], _asked(experiment))
+    others = [(k.stem, subject) for k, subject in wanted if k.name(subject) not in placed]
+    return content | {"others": [figure(*other) for other in others]}

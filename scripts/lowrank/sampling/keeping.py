@@ -13,7 +13,8 @@ from typing import Any
 from lowrank.errors import InputError
 from lowrank.files import read_json
 from lowrank.plan.layout import provenances
-from lowrank.sampling.store import SETTING, digest, in_use, kept
+from lowrank.sampling.store import SETTING, digest, kept
+from lowrank.sampling.turns import in_use
 
 
 @dataclass(frozen=True)

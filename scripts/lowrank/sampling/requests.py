@@ -96,11 +96,25 @@ def check_numbers(job: Job) -> None:
         "--max-model-len": (serving.max_model_len, serving.max_model_len >= 2, "2 or more"),
         "--max-num-seqs": (serving.max_num_seqs, serving.max_num_seqs >= 1, "1 or more"),
         "--threads": (serving.threads, serving.threads >= 1, "1 or more"),
+        "--tensor-parallel": (serving.tensor_parallel, serving.tensor_parallel >= 1, "1 or more"),
+        "--gpu-memory": (serving.gpu_memory, 0 < serving.gpu_memory <= 1, "above 0, at most 1"),
     }
     for flag, (value, right, expected) in wanted.items():
         if not right:
             raise InputError(f"{flag} is {value}; {expected} was expected")
     check_compute_dtype(serving.dtype, serving.compute_dtype, "--compute-dtype")
+    of_gpus = {
+        "--tensor-parallel": serving.tensor_parallel > 1,
+        "--quantization": serving.quantization,
+        "--batch-invariant": serving.batch_invariant,
+        "--engine": serving.more,
+    }
+    for flag in (flag for flag, given in of_gpus.items() if given and serving.device == "cpu"):
+        raise InputError(f"{flag} is of GPUs, and --device is cpu; leave it out")
+    if serving.quantization and not serving.casts_once:
+        raise InputError(
+            "--quantization makes weights of those that are served; leave --compute-dtype out"
+        )
     for target in job.targets:
         if target.output.suffix != ".parquet":
             raise InputError(

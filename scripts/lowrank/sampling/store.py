@@ -35,9 +35,9 @@ import numpy as np
 
 from lowrank.errors import InputError
 from lowrank.files import read_json, write_json
+from lowrank.plan.checkpoint_files import INDEX, SINGLE
 
 SETTING = "setting.json"
-LOCK = "lock"
 SUFFIX = ".jsonl.gz"
 SYNC_SECONDS = 10.0
 GZIP = b"\x1f\x8b\x08"  # how every gzip member begins
@@ -89,8 +89,14 @@ def served(name: str) -> bool:
 
 
 def served_digest(hashes: dict[str, str]) -> str:
-    """A digest of what a folder serves; hashes: SHA-256 of its files, by name."""
-    return digest({name: hashed for name, hashed in hashes.items() if served(name)})
+    """A digest of what a folder serves; hashes: SHA-256 of its files, by name.
+
+    Of a single file of weights no loader reads the index.
+    """
+    passed_over = {INDEX} if SINGLE in hashes else set()
+    return digest(
+        {name: h for name, h in hashes.items() if served(name) and name not in passed_over}
+    )
 
 
 def completion_key(prompt_digest: str, seed: int, max_tokens: int) -> str:
@@ -150,51 +156,6 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, dict)
         flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return flat
-
-
-@contextmanager
-def claimed(folder: Path, samples: Iterable[int]) -> Iterator[None]:
-    """Hold the right to make these sample numbers of a setting; wait while another process has it.
-
-    One byte of the lock file stands for one sample number, locked by fcntl: the system gives it
-    back when the process ends, however it ends, and NFS knows such locks. Where a file system has
-    none, nothing is held: two processes may then make a completion twice, and the first one counts.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    # Kept open: a process loses its locks on a file when it closes any of its handles on it.
-    with (folder / LOCK).open("ab") as file:
-        said = float("-inf")
-        for sample in sorted(set(samples)):
-            while True:
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, sample)
-                    break
-                except (BlockingIOError, PermissionError):
-                    if time.monotonic() - said >= 60:
-                        said = time.monotonic()
-                        _say(f"{folder}: another process is sampling this model; waiting for it")
-                    time.sleep(0.5)
-                except OSError:
-                    break  # no locks here
-        yield
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a process has claimed samples of a setting."""
-    try:
-        import fcntl
-
-        with (folder / LOCK).open("ab") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return True
-    except (ImportError, OSError):
-        pass
-    return False
 
 
 @dataclass

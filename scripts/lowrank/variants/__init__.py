@@ -1,1 +1,1 @@
-"""Adapters of a rank, and checkpoints made of a base and an adapter."""
+"""Adapters of a rank or of somebody else's, and checkpoints made of a base and an adapter."""

@@ -6,7 +6,7 @@ U_r S_r V_r; each factor takes sqrt(S_r): lora_B = U_r sqrt(S_r), lora_A = sqrt(
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +203,7 @@ def write_adapter(
                 "derivative": delta["derivative"],
             },
             "weights": {"size": size, "sha256": weights_hash},
+            "config": {"sha256": sha256(output / CONFIG_FILE)},
             "matrices": {
                 name: {
                     "rank": taken.rank,
@@ -262,7 +263,8 @@ def _peft_config(base: Checkpoint, names: list[str], rank: int) -> dict[str, Any
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": source.get("repo", str(base.folder)),
+        # Its source where that is known: where results lie changes no adapter.
+        "base_model_name_or_path": source.get("repo", source.get("path", str(base.folder))),
         "revision": source.get("revision"),
         "r": rank,
         "lora_alpha": rank,
@@ -291,6 +293,26 @@ class Adapter:
     scale: float
     turned: bool = False  # the weights are stored [in, out]
     bases: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The weights that it changes."""
+        return list(self.factors)
+
+    @property
+    def file(self) -> Path:
+        """Where the factors lie."""
+        return next(iter(self.factors.values()))[0].file
+
+    def rows(
+        self, name: str, dtype: "torch.dtype | None" = None
+    ) -> "Callable[[int, int], torch.Tensor]":
+        """Rows [first, stop) of the change of a weight as stored, float32.
+
+        dtype: what the factors are cast to before they are multiplied; None: they stay float32.
+        """
+        A, B = (factor.to(dtype or factor.dtype).float() for factor in self.read(name))
+        return lambda first, stop: B[first:stop] @ A
 
     def read(self, name: str) -> tuple["torch.Tensor", "torch.Tensor"]:
         """(A, B), float32, with the delta of the weight as stored = B A; the scale is in B."""

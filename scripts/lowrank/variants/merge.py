@@ -27,9 +27,16 @@ from lowrank.models.safetensors_file import (
     row_chunks,
     write_tensors,
 )
-from lowrank.plan.checkpoint_files import SINGLE, TOKENIZER_FILES, plain_file
+from lowrank.plan.checkpoint_files import (
+    GENERATION,
+    SINGLE,
+    TOKENIZER,
+    TOKENIZER_FILES,
+    plain_file,
+)
 from lowrank.progress import Progress
 from lowrank.variants.adapter import Adapter, open_adapter
+from lowrank.variants.description import Description, open_description
 from lowrank.variants.fidelity import Fidelity
 from lowrank.variants.recipe import Fate, Recipe, Stored, fate, plan
 
@@ -93,17 +100,16 @@ def factored_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
     import torch
 
     adapter, name = recipe.adapter, item.pair.name
-    assert adapter is not None  # without one nothing is Fate.FACTORED
-    A, B = adapter.read(name)
-    dtype = getattr(torch, recipe.dtype)  # an engine holds the factors in the dtype it serves
-    cast_A, cast_B = A.to(dtype).float(), B.to(dtype).float()
+    change_of = adapter.rows(name)
+    if recipe.unmerged:  # an engine holds the factors in the dtype it serves
+        served_of = adapter.rows(name, getattr(torch, recipe.dtype))
     known = adapter.bases.get(name)
     content = content_digest(recipe.base.entry(name)) if known else None
     for first, stop in row_chunks(item.shape, CHUNK):
         base = recipe.base.read(name, first, stop, content)
-        change = B[first:stop] @ A
+        change = change_of(first, stop)
         if recipe.unmerged:
-            yield Rows(base, base, change, cast_B[first:stop] @ cast_A)
+            yield Rows(base, base, change, served_of(first, stop))
         else:
             yield Rows(base + change, base, change)
     if known and content:
@@ -148,25 +154,33 @@ def write_variant(
     leave_out: Sequence[str] = (),
     unmerged: bool = False,
     threads: int = 1,
+    description_folder: str | Path | None = None,
 ) -> None:
-    """Write a checkpoint: the base with an adapter merged, other weights and biases copied or kept.
+    """Write a checkpoint: the base with a change merged, other weights and biases copied or kept.
 
-    Without an adapter (or with `unmerged`, where the adapter is served beside it) the projections
+    The change is an adapter's, or a description's (lowrank.variants.description).
+    Without one (or with `carrier`, where the adapter is served beside it) the projections
     stay the base's. Rows of a tensor are in memory, never a model. manifest.json comes last.
-    Raises InputError if base, derivative and adapter do not fit each other.
+    Raises InputError if base, derivative and change do not fit each other.
     """
     import torch
 
     torch.set_num_threads(threads)
     output = Path(output)
-    inputs = (base_folder, derivative_folder, tokenizer_folder, adapter_folder)
+    inputs = (
+        base_folder, derivative_folder, tokenizer_folder, adapter_folder, description_folder,
+    )  # fmt: skip
     check_output(output, inputs)
     base, derivative = open_pair(base_folder, derivative_folder)
-    adapter = open_adapter(adapter_folder, base) if adapter_folder else None
-    recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, unmerged)
+    adapter: Adapter | Description | None = None
+    if adapter_folder:
+        adapter = open_adapter(adapter_folder, base)
+    elif description_folder:
+        adapter = open_description(description_folder, base)
+    recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, carrier)
     pairs = pair_tensors(base, derivative, leave_out)
     stored = plan(recipe, pairs)
-    if unmerged and adapter and (reason := merged_only(list(adapter.factors))):
+    if carrier and adapter and (reason := merged_only(adapter.names)):
         raise InputError(
             f"{adapter.folder}: cannot be served unmerged: {reason}; take adapter out of serve_as, "
             "or leave these weights out (leave_out)"
@@ -174,23 +188,28 @@ def write_variant(
     rows = next(item.shape[0] for item in stored if item.pair.name == base.embedding)
     config, differences = model_config(recipe, rows)
     tokenizer = _tokenizer_files(tokenizer_folder)
-    origins = {"base": _origin(base), "derivative": _origin(derivative)}
-    size = sum(math.ceil(math.prod(item.shape) * DTYPE_BYTES[item.dtype]) for item in stored)
+    origins = {"base": origin(base), "derivative": origin(derivative)}
+    size = sum(math.prod(item.shape) * DTYPE_BYTES[item.dtype] for item in stored)
     claim_checkpoint(output, inputs, needed=size)
     clear(output)
 
     hashes = _write_weights(recipe, stored, output)
     write_json(output / "config.json", config, foreign=True)
-    if (derivative.folder / "generation_config.json").exists():
-        generation = read_json(plain_file(derivative.folder, "generation_config.json"))
-        write_json(output / "generation_config.json", generation, foreign=True)
+    # Beside the tokenizer, where only what the rules name was brought here.
+    for folder in (derivative.folder, derivative.folder / TOKENIZER):
+        if (folder / GENERATION).exists():
+            generation = read_json(plain_file(folder, GENERATION))
+            write_json(output / GENERATION, generation, foreign=True)
+            break
     for path in tokenizer:
         with whole_file(output / path.name) as temporary:
             temporary.write_bytes(path.read_bytes())
     write_json(output / "fidelity.json", fidelity_report(recipe, pairs, stored))
     source = {
         **origins,
-        "adapter": _hash_of(adapter) if adapter else None,
+        ("description" if description_folder else "adapter"): _hash_of(adapter)
+        if adapter
+        else None,
         "other": other,
         "biases": biases,
         "dtype": dtype,
@@ -264,14 +283,8 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
                     f"{recipe.derivative.folder}/config.json: {key} is {other[key]!r}, the base "
                     f"has {one[key]!r}; compare models of one architecture"
                 )
-    config = json.loads(json.dumps(derivative))
-    # What is stored is plain, even where a quantization_config was left in; no code comes along.
-    config.pop("auto_map", None)
+    config = stored_config(derivative, recipe.dtype, recipe.tied)
     text = text_config(config)  # this very dictionary, or one within it
-    for part in (text, config):
-        for key in ("dtype", "quantization_config"):
-            part.pop(key, None)
-        part |= {"torch_dtype": recipe.dtype, "tie_word_embeddings": recipe.tied}
     # Some models' embedding has more rows than their vocabulary.
     if vocabulary != recipe.derivative.tensors[recipe.derivative.embedding].shape[0]:
         text["vocab_size"] = vocabulary
@@ -284,6 +297,20 @@ def model_config(recipe: Recipe, vocabulary: int) -> tuple[dict[str, Any], dict[
     return config, plain_json(differences)
 
 
+def stored_config(config: dict[str, Any], dtype: str, tied: bool) -> dict[str, Any]:
+    """A copy of config.json that describes what is stored: plain weights of a dtype.
+
+    Even where a quantization_config was left in; no code comes along.
+    """
+    config = json.loads(json.dumps(config))
+    config.pop("auto_map", None)
+    for part in (text_config(config), config):
+        for key in ("dtype", "quantization_config"):
+            part.pop(key, None)
+        part |= {"torch_dtype": dtype, "tie_word_embeddings": tied}
+    return config
+
+
 def _tokenizer_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     found = [plain_file(folder, name) for name in TOKENIZER_FILES if (folder / name).exists()]
@@ -292,7 +319,7 @@ def _tokenizer_files(folder: str | Path) -> list[Path]:
     return found
 
 
-def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
+def origin(checkpoint: Checkpoint) -> dict[str, Any]:
     """Where a model came from, and the hashes of its weight files as they are now."""
     return {
         "source": read_manifest(checkpoint)["source"],
@@ -300,6 +327,5 @@ def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _hash_of(adapter: Adapter) -> dict[str, str]:
-    file = next(iter(adapter.factors.values()))[0].file
-    return {"folder": str(adapter.folder), "sha256": sha256(file)}
+def _hash_of(adapter: Adapter | Description) -> dict[str, str]:
+    return {"folder": str(adapter.folder), "sha256": sha256(adapter.file)}

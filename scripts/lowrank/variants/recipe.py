@@ -9,6 +9,7 @@ from lowrank.errors import InputError
 from lowrank.models.checkpoint import Checkpoint
 from lowrank.models.safetensors_file import SAFETENSORS_NAMES, TORCH_NAMES, TensorEntry
 from lowrank.variants.adapter import Adapter
+from lowrank.variants.description import Description
 from lowrank.variants.fidelity import Fidelity
 
 
@@ -27,7 +28,7 @@ class Recipe:
 
     base: Checkpoint
     derivative: Checkpoint
-    adapter: Adapter | None
+    adapter: Adapter | Description | None  # what is added to the projections
     copy_others: bool
     copy_biases: bool
     dtype: str  # torch's name of what is stored
@@ -97,12 +98,12 @@ def plan(recipe: Recipe, pairs: Sequence[Pair]) -> list[Stored]:
         )
     if recipe.adapter:
         wanted = {item.pair.name for item in stored if item.fate is Fate.FACTORED}
-        given = set(recipe.adapter.factors)
+        given = set(recipe.adapter.names)
         if wanted != given:
             name = sorted(wanted ^ given)[0]
             raise InputError(
                 f"{recipe.adapter.folder}: tensor {name} is "
                 + ("missing in it" if name in wanted else "in it, but left out here")
-                + "; build the adapter with the same leave_out"
+                + "; make it with the same leave_out"
             )
     return stored
