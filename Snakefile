@@ -25,7 +25,7 @@ from lowrank.plan.digest import code_digest, source_digest
 from lowrank.plan.layout import completions_beside
 from lowrank.errors import InputError
 from lowrank.gpus import gpus_to_share
-from lowrank.plan.experiment import flags, folder_flag
+from lowrank.plan.flags import flags, folder_flag
 from lowrank.machine import total_memory
 from lowrank.places import ROOT, shipped
 from lowrank.report.outputs import PICTURES, figures, pictures, tables

@@ -268,8 +268,8 @@ def evaluate(folder: Path, experiment: dict[str, Any] = EXPERIMENT) -> None:
 
 
 def _record(experiment: dict[str, Any], benchmark: str, model: str, count: int) -> dict[str, Any]:
-    variant = experiment["variants"].get(model, {"dtype": "bfloat16", "serving": "merged"})
-    unmerged = variant["serving"] == "adapter"
+    variant = experiment["variants"].get(model, {"dtype": "bfloat16", "serve_as": "merged"})
+    unmerged = variant["serve_as"] == "adapter"
     hashes = {f"p{i}": f"{i:064d}" for i in range(PROBLEMS)}
     return {
         "digest": "d" * 64,

@@ -11,7 +11,7 @@ from lowrank.errors import InputError
 from lowrank.plan import divergence
 from lowrank.plan.compared import compared, compared_models
 from lowrank.plan.configuration import load
-from lowrank.plan.experiment import flags, folder_flag
+from lowrank.plan.flags import flags, folder_flag
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -146,7 +146,7 @@ def test_other_descriptions_stand_beside_the_first_form():
     made = load(CONFIG | asked, ROOT)
     packed = [name for name, variant in made.variants.items() if variant.description]
     assert packed == ["sparse-r2-keep-float32", "sparse-r3-keep-float32", "bitdelta-keep-float32"]
-    assert {made.variants[name].serving for name in packed} == {"merged"}
+    assert {made.variants[name].serve_as for name in packed} == {"merged"}
     assert list(made.descriptions) == ["sparse-r2", "sparse-r3", "bitdelta"]
     assert made.described == ["sparse", "bitdelta"]
     assert made.bytes_of_ranks == [2, 3]

@@ -31,23 +31,25 @@ def allowed(schema: dict[str, Any]) -> set[str]:
     return {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
 
 
-def check(kind: Any, schema: dict[str, Any], definitions: dict[str, Any], where: str) -> None:
+def check(kind: Any, schema: dict[str, Any], whole: dict[str, Any], where: str) -> None:
     """Every key of the schema is one of the type, needed alike, and of the same kind; no other."""
-    if "$ref" in schema:
-        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    while "$ref" in schema:
+        name, schema = schema["$ref"], whole
+        for key in name.removeprefix("#/").split("/"):
+            schema = schema[key]
     if get_origin(kind) is NotRequired:
         (kind,) = get_args(kind)
     assert kinds(kind) == allowed(schema), where
     for part in get_args(kind) if isinstance(kind, UnionType) else [kind]:
         if is_typeddict(part):
             assert set(part.__annotations__) == set(schema["properties"]), where
-            assert set(part.__required_keys__) == set(schema["required"]), where
+            assert set(part.__required_keys__) == set(schema.get("required", ())), where
             for name, one in get_type_hints(part, include_extras=True).items():
-                check(one, schema["properties"][name], definitions, f"{where}.{name}")
+                check(one, schema["properties"][name], whole, f"{where}.{name}")
         elif get_origin(part) is list:
-            check(*get_args(part), schema["items"], definitions, f"{where}[]")
+            check(*get_args(part), schema["items"], whole, f"{where}[]")
         elif get_origin(part) is dict and "additionalProperties" in schema:
-            check(get_args(part)[1], schema["additionalProperties"], definitions, f"{where}.<name>")
+            check(get_args(part)[1], schema["additionalProperties"], whole, f"{where}.<name>")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def check(kind: Any, schema: dict[str, Any], definitions: dict[str, Any], where:
 )
 def test_a_file_of_the_configuration_has_the_keys_of_its_schema(kind, file):
     schema = read_schema(file)
-    check(kind, schema, schema["$defs"], file)
+    check(kind, schema, schema, file)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("experiments/*.yaml")))

@@ -85,7 +85,7 @@ def test_one_table_made_otherwise_is_named(case, group, key, value, said):
 
 def test_another_adapter_than_the_one_that_was_served_is_refused(tmp_path):
     """A variant without an adapter was served without one; an unmerged one's files are known."""
-    unmerged = EXPERIMENT["variants"] | {"r2-copy": variant(2, "copy", serving="adapter")}
+    unmerged = EXPERIMENT["variants"] | {"r2-copy": variant(2, "copy", serve_as="adapter")}
     asked = {"variants": unmerged, "serve_as": ["adapter", "merged"]}
     results_of(tmp_path, EXPERIMENT | asked)
     check(tmp_path, **asked)

@@ -155,6 +155,6 @@ rule build_variant:
         folder=subpath(output.manifest, parent=True),
     shell:
         "python {params.program:q} --base {params.base} --derivative {params.derivative}"
-        " {params.change_flag} {params.carrier_flag} --other {params.other}"
+        " {params.change_flag} {params.unmerged_flag} --other {params.other}"
         " --dtype {params.dtype} --leave-out {params.leave_out:q}"
         " --tokenizer {input.tokenizer} --threads {threads} --output {params.folder} &> {log}"

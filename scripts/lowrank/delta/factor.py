@@ -9,7 +9,7 @@ import hashlib
 import math
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,7 +241,7 @@ def factor_pair(
     manifests = read_manifest(base), read_manifest(derivative)
     pairs = pair_tensors(base, derivative, leave_out)
     factored = [pair for pair in pairs if pair.role == "projection" and not pair.left_out]
-    take_device(device, need=need(pair.base.shape for pair in factored))
+    take_device(device, need=need(base.entry(pair.name).shape for pair in factored))
     # Before the long work: what is not finite, and a delta of zero, stop here.
     changes = squared_changes(
         base, derivative, [p for p in pairs if p.role != "projection" or p.left_out]

@@ -34,6 +34,8 @@ def write_divergences(
     """
     equal = list(equal)
     if own:
+        if sizes is None:
+            raise InputError("--own without --sizes; give the table of bytes")
         taken = read_table(sizes)
         for name, kind, ladder in own:
             beside = rank_within(taken, kind, ladders[ladder])

@@ -35,10 +35,13 @@ def fetch_adapter(repo: str, revision: str, subfolder: str, output: str | Path) 
     if offline():
         from huggingface_hub import try_to_load_from_cache
 
-        found = [try_to_load_from_cache(repo, prefix + name, revision=revision) for name in FILES]
-        if not all(isinstance(path, str) for path in found):
-            raise InputError(not_cached(f"{what}: {prefix}{ADAPTER_CONFIG}"))
-        _write(output, {name: Path(path) for name, path in zip(FILES, found, strict=True)}, source)
+        found = {}
+        for name in FILES:
+            path = try_to_load_from_cache(repo, prefix + name, revision=revision)
+            if not isinstance(path, str):
+                raise InputError(not_cached(f"{what}: {prefix}{name}"))
+            found[name] = Path(path)
+        _write(output, found, source)
         return
     listed = {file.name: file for file in list_files(repo, revision, "model", what, every=True)}
     adapter_there(f"{what}: {subfolder or 'its top folder'}", subfolder, listed)

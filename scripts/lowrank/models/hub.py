@@ -272,7 +272,7 @@ def list_files(
             file.lfs.sha256 if file.lfs else None,
             None if file.lfs else file.blob_id,
         )
-        for file in info.siblings
+        for file in getattr(info, "siblings", None) or ()
         if every or kind == "dataset" or "/" not in file.rfilename
     ]
 

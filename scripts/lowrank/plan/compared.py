@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lowrank.plan.experiment import Experiment, flags
+from lowrank.plan.experiment import Experiment
+from lowrank.plan.flags import flags
 
 
 def compared(experiment: Experiment) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from lowrank.plan.controls import kinds_asked
 from lowrank.plan.engine_settings import check_serving
 from lowrank.plan.experiment import Experiment
 from lowrank.plan.served import VLLM_RANKS, check_compute_dtype
-from lowrank.plan.settings import Config, Source, Subject
+from lowrank.plan.settings import Config, Model, Place, Subject
 from lowrank.plan.strict_yaml import read_yaml
 
 REVISION = re.compile(r"[0-9a-f]{40}")
@@ -203,18 +203,20 @@ def _reason(error: jsonschema.ValidationError) -> str:
 def _check_subject(experiment: Experiment, where: str) -> None:
     """Names that must exist, sources that must be pinned."""
     subject = experiment.subject
-    for name, source in subject["benchmarks"].items():
-        _check_source(source, f"{where}: benchmarks.{name}", needs_file=True)
-    for name, source in subject["models"].items():
+    for name, problems in experiment.benchmarks.items():
+        _check_source(problems, f"{where}: benchmarks.{name}", needs_file=True)
+    for name, source in experiment.models.items():
         _check_model(experiment, name, source, f"{where}: models.{name}")
-    named = [(f"deltas.{d}.{side}", pair[side]) for d, pair in experiment.deltas.items()
-             for side in ("base", "derivative")]  # fmt: skip
+    named = []
+    for delta in experiment.deltas:
+        base, derivative = experiment.pair(delta)
+        named += [(f"deltas.{delta}.base", base), (f"deltas.{delta}.derivative", derivative)]
     named += [("tokenizer", subject["tokenizer"])]
     named += [("references", reference) for reference in subject["references"]]
-    for key, model in named:
-        if model not in experiment.models:
+    for key, asked in named:
+        if asked not in experiment.models:
             known = ", ".join(experiment.models)
-            raise InputError(f"{where}: {key} is {model!r}, which is none of models: {known}")
+            raise InputError(f"{where}: {key} is {asked!r}, which is none of models: {known}")
     if subject["delta"] not in experiment.deltas:
         known = ", ".join(experiment.deltas)
         raise InputError(
@@ -241,7 +243,7 @@ def _check_subject(experiment: Experiment, where: str) -> None:
         raise InputError(f"{where}: models.{min(clash)} has a variant's name; choose another")
 
 
-def _check_model(experiment: Experiment, name: str, source: dict[str, Any], key: str) -> None:
+def _check_model(experiment: Experiment, name: str, source: Model, key: str) -> None:
     """A model is a checkpoint, or an adapter on another model; never on itself in the end."""
     if "adapter" not in source:
         if "on" in source:
@@ -259,14 +261,14 @@ def _check_model(experiment: Experiment, name: str, source: dict[str, Any], key:
         if below not in experiment.models:
             known = ", ".join(experiment.models)
             raise InputError(f"{key}.on is {below!r}, which is none of models: {known}")
-        seen.append(below)
-        below = experiment.models[below].get("on")
-        if below is None:
+        if "on" not in experiment.models[below]:
             return
+        seen.append(below)
+        below = experiment.models[below]["on"]
     raise InputError(f"{key}.on leads back to {below!r}; an adapter is on a checkpoint in the end")
 
 
-def _check_source(source: dict[str, Any], key: str, needs_file: bool = False) -> None:
+def _check_source(source: Place, key: str, needs_file: bool = False) -> None:
     """A source is a local path or a hub repository at a pinned revision."""
     if "path" in source:
         extra = sorted({"repo", "revision", "file"} & set(source))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lowrank.plan.controls import in_order
-from lowrank.plan.experiment import Experiment, flags
+from lowrank.plan.experiment import Experiment
+from lowrank.plan.flags import flags
 from lowrank.plan.variant import Variant
 
 TABLES = ("metrics", "contrasts", "ranks")

@@ -6,10 +6,12 @@ that kind, as which GPU it is: both change how sums are rounded, on CUDA not mor
 batch does, and stand in the provenance of every table (`devices`).
 """
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 from lowrank.errors import InputError
+from lowrank.plan.settings import Completing, Sampling
 
 SPEED = ("max_num_seqs", "kv_cache_gib", "gpu_memory", "tensor_parallel", "engine")
 # What a CPU has none of, or where it would break the promise that no batch changes a completion.
@@ -33,17 +35,17 @@ ENGINE: dict[str, type] = {
 }
 
 
-def of_model(sampling: dict[str, Any], model: str) -> dict[str, Any]:
+def of_model(sampling: Completing, model: str) -> Sampling:
     """The sampling settings of a model: those for all, under those of `models` that name it."""
-    settings = {key: value for key, value in sampling.items() if key != "models"}
+    settings: dict[str, Any] = {k: v for k, v in sampling.items() if k != "models"}
     for pattern, own in sampling.get("models", {}).items():
         if fnmatchcase(model, pattern):
             engine = {**settings.get("engine", {}), **own.get("engine", {})}
             settings |= {**own, "engine": engine}
-    return settings
+    return cast(Sampling, settings)
 
 
-def engine_words(engine: dict[str, Any]) -> list[str]:
+def engine_words(engine: Mapping[str, object]) -> list[str]:
     """Arguments of the engine as sample.py takes them: key=value, by name."""
     return [f"{key}={str(value).lower()}" for key, value in sorted(engine.items())]
 
@@ -67,7 +69,7 @@ def read_engine_words(words: list[str]) -> dict[str, Any]:
     return found
 
 
-def deciding(sampling: dict[str, Any]) -> dict[str, Any]:
+def deciding(sampling: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without those that change speed alone, or nothing."""
     kept = {key: value for key, value in sampling.items() if key not in SPEED}
     for key in ("quantization", "batch_invariant"):
@@ -79,9 +81,7 @@ def deciding(sampling: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def check_serving(
-    sampling: dict[str, Any], sampled: list[str], divergence: bool, where: str
-) -> None:
+def check_serving(sampling: Sampling, sampled: list[str], divergence: bool, where: str) -> None:
     """InputError, beginning with `where`, for settings of the engine that do not go together."""
     for pattern in sampling.get("models", {}):
         if not any(fnmatchcase(model, pattern) for model in sampled):
@@ -90,7 +90,7 @@ def check_serving(
                 f" sampled: {', '.join(sampled)}"
             )
     for model in sampled:
-        settings = of_model(sampling, model)
+        settings: Mapping[str, Any] = of_model(sampling, model)
         for key in OF_GPUS if settings["device"] == "cpu" else ():
             if settings.get(key) and (key, settings[key]) != ("tensor_parallel", 1):
                 raise InputError(

@@ -6,8 +6,7 @@ from config.yaml and experiments/<experiment>.yaml.
 
 import hashlib
 import json
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
@@ -23,7 +22,18 @@ from lowrank.plan.checkpoint_files import (
 from lowrank.plan.controls import LOWRANK, kind_of, kinds_asked
 from lowrank.plan.digest import source_digest
 from lowrank.plan.engine_settings import SPEED, deciding, engine_words, of_model
+from lowrank.plan.flags import flags
 from lowrank.plan.layout import Adapter, Checkpoint, Description, Layout
+from lowrank.plan.settings import (
+    Benchmark,
+    Config,
+    Delta,
+    Factoring,
+    Model,
+    Place,
+    Sampling,
+    Subject,
+)  # fmt: skip
 from lowrank.plan.sources import weight_names_of
 from lowrank.plan.variant import Variant
 
@@ -42,7 +52,7 @@ class Experiment:
     subject: Subject
 
     @property
-    def models(self) -> dict[str, dict[str, Any]]:
+    def models(self) -> dict[str, Model]:
         """Checkpoints to fetch, and adapters to merge into them, by name."""
         return self.subject["models"]
 
@@ -109,8 +119,8 @@ class Experiment:
             if control.other or not control.ranked:
                 ranks = [0]
             made += [
-                Variant(kind, rank, other, dtype, serving)
-                for serving, dtype, other, rank in product(ways, dtypes, others, ranks)
+                Variant(kind, rank, other, dtype, serve_as)
+                for serve_as, dtype, other, rank in product(ways, dtypes, others, ranks)
             ]
         return {variant.name: variant for variant in made}
 
@@ -245,24 +255,28 @@ class Experiment:
             *(layout.model(model).adapter for model in self.adapted),
         ]
 
-    def source(self, group: str, name: str) -> Source:
-        """Where a model (group "models") or a benchmark ("benchmarks") comes from."""
-        return self.models[name] if group == "models" else self.benchmarks[name]
+    def source(self, group: str, name: str) -> Place:
+        """Where a model (group "models"), its adapter or a benchmark ("benchmarks") comes from."""
+        if group == "benchmarks":
+            return self.benchmarks[name]
+        place: Place = self.models[name]
+        if "adapter" in self.models[name]:
+            place = self.models[name]["adapter"]
+        return place
 
     def source_content(self, group: str, name: str, file: str | None = None) -> str:
         """What identifies a source's content: a digest of a local one, a hub's revision.
 
         Of a model's folder the files that are taken from it, or one of them, and no other.
         """
-        source = self.subject[group][name]
-        source = source.get("adapter", source)
+        source = self.source(group, name)
         if "path" not in source:
             return source["revision"]
         path = locate(source["path"])
         if group == "benchmarks":
             return source_digest(path)
         if name in self.adapted:
-            folder = path / source.get("subfolder", "")
+            folder = path / self.models[name]["adapter"].get("subfolder", "")
             return source_digest(folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS)
         weights, present = self.weight_names[name], [found.name for found in path.iterdir()]
         return source_digest(*(path / n for n in ([file] if file else taken(weights, present))))
@@ -274,11 +288,10 @@ class Experiment:
 
     def source_flags(self, group: str, name: str) -> str:
         """The flags for a source of fetch_model.py, fetch_adapter.py or fetch_benchmark.py."""
-        source = self.subject[group][name]
-        source = source.get("adapter", source)
+        source = self.source(group, name)
         keys = ("path", "repo", "revision", "subfolder", "file", "problem_column", "answer_column",
                 "id_column", "problems")  # fmt: skip
-        return flags({key: source[key] for key in keys if key in source})
+        return flags({key: value for key, value in source.items() if key in keys})
 
     def left_out(self, delta: str) -> list[str]:
         """The tensors that a delta leaves out by configuration."""
@@ -316,7 +329,7 @@ class Experiment:
         """What the engine computes in."""
         return self.engine(model).get("compute_dtype") or self.served_dtype(model)
 
-    def engine(self, model: str) -> dict[str, Any]:
+    def engine(self, model: str) -> Sampling:
         """The sampling settings of a model."""
         return of_model(self.sampling, model)
 
@@ -377,25 +390,3 @@ class Experiment:
             **{k: v for k, v in self.config.items() if k not in NO_QUESTION},
         }
         return json.dumps(resolved, ensure_ascii=False)
-
-
-def folder_flag(name: str, files: Iterable[str | Path]) -> str:
-    """The folder of the file that stands for something, as a flag; nothing without a file."""
-    return flags({name: [str(Path(file).parent) for file in files]})
-
-
-def flags(values: Mapping[str, object]) -> str:
-    """Keys and values as quoted command-line flags, by name; None, False and [] are left out.
-
-    By name, so that the order of keys in a file changes no command and runs no job again.
-    """
-    words: list[str] = []
-    for key, value in sorted(values.items()):
-        flag = f"--{key.replace('_', '-')}"
-        if value is True:
-            words.append(flag)
-        elif isinstance(value, list):
-            words += [flag, *map(str, value)] if value else []
-        elif value is not None and value is not False:
-            words.append(f"{flag}={value}")
-    return shlex.join(words)

@@ -45,24 +45,38 @@ class Config(Questions):
     experiment: str
     keep_variants: bool
     results: str
+    completions: NotRequired[str | None]
 
 
 # --- experiments/<name>.yaml ------------------------------------------------------------------
 
 
-class Source(TypedDict):
-    """Where a model or a benchmark comes from: a path, or a repository at a commit."""
+class Place(TypedDict):
+    """A path, or a repository at a commit."""
 
-    label: str
     path: NotRequired[str]
     repo: NotRequired[str]
     revision: NotRequired[str]
 
 
+class AdapterPlace(Place):
+    """Where a PEFT adapter comes from."""
+
+    subfolder: NotRequired[str]
+
+
+class Source(Place):
+    """Where a model or a benchmark comes from, and what the report calls it."""
+
+    label: str
+
+
 class Model(Source):
-    """A checkpoint to fetch."""
+    """A checkpoint to fetch, or an adapter to merge into another model."""
 
     shards: NotRequired[int | list[str]]
+    adapter: NotRequired[AdapterPlace]
+    on: NotRequired[str]
 
 
 class Benchmark(Source):
@@ -106,12 +120,40 @@ class Grading(TypedDict):
     rule: str
 
 
+class Engine(TypedDict, total=False):
+    """Further arguments of vLLM's engine; see plan.engine_settings."""
+
+    max_num_batched_tokens: int
+    enable_chunked_prefill: bool
+    enable_prefix_caching: bool
+    enforce_eager: bool
+    async_scheduling: bool
+    block_size: int
+    cpu_offload_gb: float
+    kv_cache_memory_bytes: int
+    disable_custom_all_reduce: bool
+
+
+class OfModel(TypedDict):
+    """The sampling settings that one model may have for itself."""
+
+    compute_dtype: NotRequired[str | None]
+    max_num_seqs: NotRequired[int]
+    gpu_memory: NotRequired[float]
+    tensor_parallel: NotRequired[int]
+    quantization: NotRequired[str | None]
+    engine: NotRequired[Engine]
+
+
 class Completing(TypedDict):
     """Of the sampling settings, what completions depend on, and the parts they are cut into."""
 
     device: str
     dtype: str
     compute_dtype: NotRequired[str | None]
+    quantization: NotRequired[str | None]
+    batch_invariant: NotRequired[bool]
+    models: NotRequired[dict[str, OfModel]]
     temperature: float
     top_p: float
     max_tokens: int
@@ -128,6 +170,8 @@ class Sampling(Completing):
     max_num_seqs: int
     kv_cache_gib: NotRequired[float]
     gpu_memory: NotRequired[float]
+    tensor_parallel: NotRequired[int]
+    engine: NotRequired[Engine]
     threads: int
     mem_mb: int
     runtime: int
@@ -137,6 +181,7 @@ class Subjects(TypedDict):
     """Of an experiment's file, what results depend on but for the sampling settings."""
 
     title: str
+    needs: NotRequired[str]
     models: dict[str, Model]
     deltas: dict[str, Delta]
     delta: str
@@ -177,4 +222,5 @@ class Described(Questions, Subjects):
     base: str
     derivative: str
     variants: dict[str, VariantForm]
+    descriptions: list[str]
     sampling: Completing

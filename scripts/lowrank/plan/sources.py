@@ -1,13 +1,12 @@
 """What a model's source says of its files before anything is fetched."""
 
-from typing import Any
-
 from lowrank.errors import InputError
 from lowrank.places import locate
 from lowrank.plan.checkpoint_files import SINGLE, weight_files
+from lowrank.plan.settings import Model
 
 
-def weight_names_of(source: dict[str, Any]) -> list[str]:
+def weight_names_of(source: Model) -> list[str]:
     """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
 
     What lies on a hub is not asked for while planning, which works without a network. An adapter's

@@ -14,14 +14,14 @@ class Variant:
     rank: int
     other: str  # where embeddings, head and norms come from: copy | keep
     dtype: str  # bfloat16 | float16 | float32
-    serving: str  # merged | adapter
+    serve_as: str  # merged | adapter
 
     @property
     def name(self) -> str:
         """r16-copy; what is not as in the post is named too: bottom-r16-copy-float32-adapter."""
         dtype = "" if self.dtype == "bfloat16" else f"-{self.dtype}"
-        serving = "" if self.serving == "merged" else f"-{self.serving}"
-        return f"{self.part}-{self.other}{dtype}{serving}"
+        serve_as = "" if self.serve_as == "merged" else f"-{self.serve_as}"
+        return f"{self.part}-{self.other}{dtype}{serve_as}"
 
     @property
     def part(self) -> str:
@@ -44,7 +44,7 @@ class Variant:
     @property
     def unmerged(self) -> bool:
         """Whether its adapter is served on top of it, not merged into it."""
-        return self.serving == "adapter"
+        return self.serve_as == "adapter"
 
     @property
     def padded(self) -> bool:

@@ -55,7 +55,7 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
         variant = experiment["variants"].get(model)
         dtype = variant["dtype"] if variant else sampling["dtype"]
         settings = of_model(sampling, model)
-        wanted = {
+        wanted: dict[str, dict[str, object]] = {
             "sampling": {
                 "seed": experiment["seed"],
                 **{key: sampling[key] for key in ("temperature", "top_p", "max_tokens")},
@@ -71,7 +71,7 @@ def _from_configuration(found: Evidence) -> Iterator[str]:
             },
             "part": {"samples": experiment["samples"], "parts": len(parts(experiment))},
         }
-        wanted["model"] = found.served(model)
+        wanted["model"] = {**found.served(model)}
         for group, keys in wanted.items():
             for key, value in keys.items():
                 made = record[group].get(key)

@@ -49,7 +49,7 @@ def by_rank(points: pd.DataFrame, levels: pd.DataFrame) -> Figure:
                 axes.set_yscale("log")
             if measure == "recovered":
                 share_axis(axes, here["value"])
-        handles = {}
+        handles: dict[str, Artist] = {}
         for axes in figure.axes:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)

@@ -10,6 +10,7 @@ import pandas as pd
 from lowrank.errors import InputError
 from lowrank.metrics.paired import ALPHA
 from lowrank.plan.controls import LOWRANK, kind_of
+from lowrank.plan.settings import VariantForm
 from lowrank.report.cells import DASH, Column, cell, fraction, joined, size, tabulate
 from lowrank.report.divergences import Distances, chance, share_of_way, span, thousandths
 from lowrank.report.evidence import Evidence, table
@@ -84,9 +85,14 @@ def _sizes(found: Evidence, delta: str) -> pd.DataFrame:
     return part
 
 
-def compared(found: Evidence) -> list[tuple[str, dict[str, Any]]]:
+def compared(found: Evidence) -> list[tuple[str, VariantForm]]:
     """The variants that are other descriptions, by name."""
     return [(name, v) for name, v in found.controls.items() if kind_of(v["kind"]).packed]
+
+
+def _form(variant: VariantForm) -> tuple[str, str, str]:
+    """How a variant is had and served, whatever it has of the delta."""
+    return variant["other"], variant["dtype"], variant["serve_as"]
 
 
 def lines(
@@ -97,8 +103,7 @@ def lines(
     Low rank first, in the form that the other descriptions have. accuracy: by model.
     """
     others = compared(found)
-    form = {key: others[0][1][key] for key in ("other", "dtype", "serving")}
-    beside = [(n, v) for n, v in found.lowrank.items() if form.items() <= v.items()]
+    beside = [(n, v) for n, v in found.lowrank.items() if _form(v) == _form(others[0][1])]
     measured = sizes[sizes["delta"] == found.experiment["delta"]]
     measured = measured.set_index(["description", "rank"])
     at = distances.contrasts["question"] == "bytes"

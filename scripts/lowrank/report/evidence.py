@@ -19,6 +19,7 @@ from lowrank.places import locate
 from lowrank.plan.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lowrank.plan.controls import LOWRANK, kind_of, prefix
 from lowrank.plan.layout import Layout
+from lowrank.plan.settings import Described, VariantForm
 from lowrank.sampling.store import served_digest
 
 SPECTRUM = ("tensor", "layer", "module", "index", "sigma", "energy_kept_gaussian")
@@ -214,7 +215,7 @@ def gather(experiment: Described, results: Path) -> Evidence:
     unmerged = {
         name: layout.adapter(experiment["delta"], variant["adapter"])
         for name, variant in variants.items()
-        if variant["serving"] == "adapter" and variant["adapter"]
+        if variant["serve_as"] == "adapter" and variant["adapter"]
     }
     compared = list(judged(experiment)) if graded else []
     published = experiment.get("published")

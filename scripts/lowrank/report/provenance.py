@@ -173,7 +173,7 @@ def _pools(found: Evidence) -> dict[str, Any]:
 def served_as(engine: dict[str, Any]) -> str:
     """What weights are served as, by the record of an engine: bfloat16, quantised to fp8."""
     quantised = engine.get("quantization")
-    return engine["dtype"] + (f", quantised to {quantised}" if quantised else "")
+    return f"{engine['dtype']}{f', quantised to {quantised}' if quantised else ''}"
 
 
 def _deltas(found: Evidence) -> list[tuple[str, str]]:

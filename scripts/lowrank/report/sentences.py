@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from lowrank.metrics.comparisons import UNANSWERED
 from lowrank.plan.controls import in_order, kind_of, kinds_asked, other_weights
 from lowrank.report import verdicts
 from lowrank.report.cells import DASH, PLUS_MINUS, TIMES, fraction, joined, percent

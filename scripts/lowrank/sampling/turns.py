@@ -150,9 +150,10 @@ def _renew(turns: list[Path], me: str, over: threading.Event) -> None:
 def _holder(turn: Path) -> str | None:
     """Who holds a sample number: machine, process, a random word; None if that cannot be read."""
     try:
-        return json.loads(turn.read_text(encoding="utf-8"))
+        holder = json.loads(turn.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return holder if isinstance(holder, str) else None
 
 
 def _say(message: str) -> None:

@@ -162,9 +162,9 @@ def merge(
     W [out, in], A [r, in], B [out, r], magnitude [out]; float32.
     """
     merged = W + scale * (B @ A)
-    if magnitude is None:
-        return merged
-    return (magnitude / merged.norm(dim=1))[:, None] * merged
+    if magnitude is not None:
+        merged = (magnitude / merged.norm(dim=1))[:, None] * merged
+    return merged
 
 
 def measured(
@@ -262,7 +262,7 @@ def _equal(base: Checkpoint, other: Checkpoint, name: str) -> bool:
     """Whether a tensor has the same values in two models, whatever they are stored as."""
     import torch
 
-    one, two = base.find(name), other.find(name)
+    one, two = base.entry(name), other.find(name)
     if two is None or one.shape != two.shape:
         return False
     if one.dtype not in TORCH_NAMES:

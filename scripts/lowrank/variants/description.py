@@ -173,7 +173,7 @@ def open_description(folder: str | Path, base: Checkpoint) -> Description:
     parts: dict[str, dict[str, TensorEntry]] = {}
     shapes = {}
     for name in record["matrices"]:
-        rows, columns = base.find(name).shape
+        rows, columns = base.entry(name).shape
         shapes[name] = (rows, columns)
         budget = rank_bytes(shapes[name], record["rank"])
         stored = stored_as(record["kind"], shapes[name], budget)

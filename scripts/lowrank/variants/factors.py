@@ -74,7 +74,8 @@ def read_contents(folder: Path, base: Checkpoint, merging: bool = False) -> Cont
             raise _misfit(folder, key, base, config, "")
     factors = {}
     for path, given in parts.items():
-        found = _factors(config, path, given, base, name) if (name := names.get(path)) else None
+        name = names.get(path, "")
+        found = _factors(config, path, given, base, name) if name else None
         if found is None:
             kinds = sorted(given, key=lambda kind: kind in ("A.weight", "B.weight"))
             raise _misfit(folder, f"{PREFIX}{path}.lora_{kinds[0]}", base, config, path)
@@ -98,11 +99,12 @@ def _factors(
     name: str,
 ) -> Factors | None:
     """The factors of a weight of the base; None if anything is missing, too much or misshapen."""
-    rows, columns = base.find(name).shape if len(base.find(name).shape) == 2 else (0, 0)
+    shape = base.entry(name).shape
+    rows, columns = shape if len(shape) == 2 else (0, 0)
     if input_first(base.config):
         rows, columns = columns, rows
     r = config.rank(path)
-    wanted = {"A.weight": (r, columns), "B.weight": (rows, r)}
+    wanted: dict[str, tuple[int, ...]] = {"A.weight": (r, columns), "B.weight": (rows, r)}
     wanted |= {"magnitude_vector": (rows,)} if config.dora else {}
     # The name that the magnitudes have in memory, in files of other tools.
     plain = {kind.replace("magnitude_vector.weight", "magnitude_vector"): e

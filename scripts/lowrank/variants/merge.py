@@ -100,8 +100,10 @@ def factored_rows(recipe: Recipe, item: Stored) -> Iterator[Rows]:
     import torch
 
     adapter, name = recipe.adapter, item.pair.name
+    assert adapter is not None  # without one nothing is Fate.FACTORED
     change_of = adapter.rows(name)
     if recipe.unmerged:  # an engine holds the factors in the dtype it serves
+        assert isinstance(adapter, Adapter)  # a description is always merged
         served_of = adapter.rows(name, getattr(torch, recipe.dtype))
     known = adapter.bases.get(name)
     content = content_digest(recipe.base.entry(name)) if known else None
@@ -159,7 +161,7 @@ def write_variant(
     """Write a checkpoint: the base with a change merged, other weights and biases copied or kept.
 
     The change is an adapter's, or a description's (lowrank.variants.description).
-    Without one (or with `carrier`, where the adapter is served beside it) the projections
+    Without one (or with `unmerged`, where the adapter is served beside it) the projections
     stay the base's. Rows of a tensor are in memory, never a model. manifest.json comes last.
     Raises InputError if base, derivative and change do not fit each other.
     """
@@ -177,10 +179,10 @@ def write_variant(
         adapter = open_adapter(adapter_folder, base)
     elif description_folder:
         adapter = open_description(description_folder, base)
-    recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, carrier)
+    recipe = Recipe(base, derivative, adapter, other == "copy", biases == "copy", dtype, unmerged)
     pairs = pair_tensors(base, derivative, leave_out)
     stored = plan(recipe, pairs)
-    if carrier and adapter and (reason := merged_only(adapter.names)):
+    if unmerged and adapter and (reason := merged_only(adapter.names)):
         raise InputError(
             f"{adapter.folder}: cannot be served unmerged: {reason}; take adapter out of serve_as, "
             "or leave these weights out (leave_out)"
@@ -189,7 +191,7 @@ def write_variant(
     config, differences = model_config(recipe, rows)
     tokenizer = _tokenizer_files(tokenizer_folder)
     origins = {"base": origin(base), "derivative": origin(derivative)}
-    size = sum(math.prod(item.shape) * DTYPE_BYTES[item.dtype] for item in stored)
+    size = sum(math.ceil(math.prod(item.shape) * DTYPE_BYTES[item.dtype]) for item in stored)
     claim_checkpoint(output, inputs, needed=size)
     clear(output)
 

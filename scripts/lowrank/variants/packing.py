@@ -153,7 +153,8 @@ def largest(D: Floats, count: int) -> NDArray[np.bool_]:
     chosen = sizes > threshold
     equal = np.flatnonzero(sizes == threshold)
     chosen[equal[: count - int(chosen.sum())]] = True
-    return chosen.reshape(D.shape)
+    where: NDArray[np.bool_] = chosen.reshape(D.shape)
+    return where
 
 
 def quantise(factor: Floats, bits: int) -> tuple[NDArray[np.int8], Floats]:
@@ -180,7 +181,7 @@ def nibbles(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Codes of -8..7, two a byte: the first in the low half, each plus 8."""
     raised = (codes + 8).astype(np.uint8)
     raised = np.pad(raised, ((0, 0), (0, raised.shape[1] % 2)))
-    return raised[:, ::2] | raised[:, 1::2] << 4
+    return (raised[:, ::2] | raised[:, 1::2] << 4).astype(np.uint8)
 
 
 def from_nibbles(packed: NDArray[np.uint8], side: int) -> NDArray[np.int8]:
