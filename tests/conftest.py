@@ -1,7 +1,9 @@
 """Tiny checkpoints that keep the awkwardness of real ones, made once a session."""
 
 import json
+import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +47,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if reasons:
         each = "; ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
         terminal.write_line(f"Skipped: {each}")
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What a test, or a program that it runs in this process, sets is gone after it."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

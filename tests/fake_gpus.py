@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lowrank import devices
+
+# What decides which of the GPUs that are there a job sees.
+CHOOSING = ("CUDA_VISIBLE_DEVICES", *devices.gpus.SCHEDULERS)
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 NVIDIA_SMI = """#!/bin/sh
@@ -52,6 +56,17 @@ def install(folder: Path, count: int, free_gib: int = 80) -> dict[str, str]:
         "PATH": f"{folder}:{os.environ['PATH']}",
         "LOWRANK_LOCKS": str(folder / "locks"),
     }
+
+
+def show(monkeypatch, folder: Path, count: int) -> dict[str, str]:
+    """Have this process see `count` GPUs that are not there until the test ends, and lease none."""
+    for name in CHOOSING:
+        monkeypatch.delenv(name, raising=False)
+    environment = install(folder, count)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(devices, "_leased", [])
+    return environment
 
 
 def job(environment: dict[str, str], count: int = 1, **options) -> subprocess.Popen:

@@ -21,13 +21,7 @@ GIB = 2**30
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Two GPUs that are not there: the environment to see them in; also this process's."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for name in devices.gpus.SCHEDULERS:
-        monkeypatch.delenv(name, raising=False)
-    environment = fake_gpus.install(tmp_path / "smi", 2)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(devices, "_leased", [])
+    environment = fake_gpus.show(monkeypatch, tmp_path / "smi", 2)
     monkeypatch.setattr(devices, "POLL", 0.01)
     monkeypatch.setattr(devices, "PATIENCE", 0.05)
     yield environment

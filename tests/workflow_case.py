@@ -59,16 +59,19 @@ def snakemake(
     folder: Path,
     *arguments: str,
     check: bool = True,
-    environment: dict[str, str] | None = None,
+    environment: dict[str, str | None] | None = None,
     program: tuple[str, str] = ("-m", "snakemake"),
 ) -> subprocess.CompletedProcess:
-    """Run Snakemake in a case as a user would; standard error is joined to standard output."""
+    """Run Snakemake in a case as a user would; standard error is joined to standard output.
+
+    environment: on top of this process's; None takes a variable out.
+    """
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment = os.environ | path | (environment or {})
+    merged = os.environ | path | (environment or {})
     done = subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=folder,
-        env=environment,
+        env={name: value for name, value in merged.items() if value is not None},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

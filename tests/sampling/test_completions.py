@@ -16,7 +16,7 @@ from sampling_case import (
     run,
 )
 
-from lowrank import devices, locks
+from lowrank import locks
 from lowrank.errors import InputError
 from lowrank.files import sha256
 from lowrank.models.manifest import FORMAT
@@ -235,11 +235,7 @@ GPUS = ("--device", "cuda", "--tensor-parallel", "2")
 @pytest.fixture
 def two_gpus(tmp_path, monkeypatch):
     """Two GPUs that are not there, of which this process leases what it needs."""
-    for name, value in fake_gpus.install(tmp_path / "smi", 2).items():
-        monkeypatch.setenv(name, value)
-    for name in ("CUDA_VISIBLE_DEVICES", *devices.gpus.SCHEDULERS):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(devices, "_leased", [])
+    fake_gpus.show(monkeypatch, tmp_path / "smi", 2)
     yield
     locks._forget()
 

@@ -1,5 +1,7 @@
 """A run that needs a hub: what it says when that fails, and what it never says."""
 
+import os
+
 import yaml
 from hub_server import COMMIT, running_hub
 from workflow_case import make_case, snakemake
@@ -15,7 +17,7 @@ def test_a_failing_hub_is_explained_and_the_token_written_nowhere(tmp_path):
     path.write_text(yaml.safe_dump(subject))
     with running_hub() as hub:
         hub.refuse = 500
-        environment = {
+        environment = {name: None for name in os.environ if name.startswith("HF_")} | {
             "HF_ENDPOINT": hub.url,
             "HF_HOME": str(tmp_path / "hf-home"),
             "HF_TOKEN": SECRET,

@@ -28,7 +28,10 @@ mine = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
 for gpu in mine:
     (here / gpu).open("x").close()
     (here / f"{name}.{gpu}").touch()
+late = time.monotonic() + 120
 while len(list(here.glob("*.GPU-*"))) < int(Path("together").read_text()):
+    if time.monotonic() > late:
+        sys.exit("the other jobs were not started beside this one")
     time.sleep(0.05)
 with (here / "counts").open("a") as counts:
     counts.write(f"{len(list(here.glob('GPU-*')))}\\n")
@@ -63,9 +66,9 @@ def box(first, tmp_path):
     return case, environment(tmp_path)
 
 
-def environment(folder) -> dict[str, str]:
-    given = {"SLURM_JOB_ID": "", "KUBERNETES_SERVICE_HOST": ""}
-    return fake_gpus.install(folder / "smi", 4) | given
+def environment(folder) -> dict[str, str | None]:
+    """Four GPUs, and no other choice among them than the test's."""
+    return dict.fromkeys(fake_gpus.CHOOSING) | fake_gpus.install(folder / "smi", 4)
 
 
 def change(case, **sampling) -> None:

@@ -48,7 +48,7 @@ def test_everything_is_there(finished):
 
 
 def test_the_report_declares_what_it_writes(finished):
-    promised = outputs(["tiny3"], ["sft", "rl"], ["divergence"])
+    promised = outputs(["tiny3"], ["sft", "rl"], ["accuracy", "divergence"])
     folder = finished / "results/tiny/report"
     made = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.name != MARKER]
     assert {path.as_posix() for path in made} == set(promised)
