@@ -60,6 +60,7 @@ EXPERIMENT: dict[str, Any] = {
     "resample": "ask",
     "divergence": None,
     "locate": None,
+    "descriptions": [],
     "sampling": {
         "device": "cpu",
         "dtype": "bfloat16",

@@ -60,7 +60,11 @@ def test_a_file_of_the_configuration_has_the_keys_of_its_schema(kind, file):
     check(kind, schema, schema, file)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("experiments/*.yaml")))
+WHOLE = [path.stem for path in ROOT.glob("experiments/*.yaml")
+         if "TO-FILL-IN" not in path.read_text()]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
 def test_the_description_of_an_experiment_has_the_keys_that_the_report_reads(name):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     described = json.loads(load(config | {"experiment": name}, ROOT).description())

@@ -26,7 +26,7 @@ class Questions(TypedDict):
     other: list[str]
     serve_dtype: list[str]
     serve_as: list[str]
-    controls: list[str]
+    controls: list[str | dict[str, list[int]]]
     only_read: list[str]
     details: bool
     samples: int

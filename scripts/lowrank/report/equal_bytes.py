@@ -54,7 +54,7 @@ def gather(
 
     InputError where a description or rank of the experiment is not in a delta's table.
     """
-    if not found.experiment.get("descriptions") or not distances:
+    if not found.experiment["descriptions"] or not distances:
         return None
     sizes = pd.concat(
         [_sizes(found, delta) for delta in found.experiment["deltas"]], ignore_index=True

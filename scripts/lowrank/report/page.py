@@ -116,7 +116,7 @@ def _frames(found: Evidence) -> dict[str, pd.DataFrame]:
 
 def _asked(experiment: Described) -> list[str]:
     """The parts of the report that the experiment asks for; see outputs.py."""
-    read = [key for key in ("divergence", "locate", "descriptions") if experiment.get(key)]
+    read = [key for key in ("divergence", "locate", "descriptions") if experiment[key]]
     return ["accuracy"] * accuracy(experiment) + read
 
 
