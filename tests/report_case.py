@@ -8,6 +8,7 @@ import pandas as pd
 
 from lowrank.files import write_json, write_table
 from lowrank.metrics.evaluation import write_comparisons, write_metrics
+from lowrank.plan.controls import kinds_asked
 from lowrank.sampling.store import served_digest
 
 SHAPES = {"q_proj": (24, 24), "k_proj": (8, 24), "down_proj": (24, 64)}
@@ -81,8 +82,12 @@ PROBLEMS = 6
 
 def sampled(experiment: dict[str, Any]) -> list[str]:
     """The models that have samples: the references, then the variants that are not only read."""
-    read = experiment["only_read"]
-    answering = [name for name, v in experiment["variants"].items() if v["kind"] not in read]
+    read = kinds_asked(experiment["only_read"])
+    answering = [
+        name
+        for name, v in experiment["variants"].items()
+        if v["kind"] not in read or (read[v["kind"]] and v["rank"] not in read[v["kind"]])
+    ]
     return [*experiment["references"], *answering]
 
 

@@ -35,7 +35,8 @@ def make_case(folder: Path, **config: object) -> Path:
     tiny["sampling"] |= {"max_num_seqs": 16, "mem_mb": 3000}
     (folder / "experiments/tiny.yaml").write_text(yaml.safe_dump(tiny))
     small = {
-        "experiment": "tiny", "ranks": [2], "other": ["copy"], "samples": 2, "maj_k": [1, 2],
+        "experiment": "tiny", "ranks": [2], "further_ranks": [], "other": ["copy"],
+        "samples": 2, "maj_k": [1, 2],
         "divergence": {"samples": 1, "tokens": 40}, "locate": False, "controls": ["other"],
     }  # fmt: skip
     configure(folder, **(small | config))

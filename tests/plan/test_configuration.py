@@ -14,7 +14,8 @@ from lowrank.plan.configuration import load
 from lowrank.plan.flags import flags, folder_flag
 
 ROOT = Path(__file__).parents[2]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+SHIPPED = yaml.safe_load((ROOT / "config.yaml").read_text())
+CONFIG = SHIPPED | {"further_ranks": []}
 
 
 def read(name: str) -> dict:
@@ -49,7 +50,7 @@ def test_values_on_the_command_line_are_what_they_look_like():
 
 
 def test_keys_left_open_are_answered_as_the_workflow_ships_them():
-    assert load({"experiment": "mini", "ranks": [3]}, ROOT).config == CONFIG | {"ranks": [3]}
+    assert load({"experiment": "mini", "ranks": [3]}, ROOT).config == SHIPPED | {"ranks": [3]}
 
 
 def test_an_experiments_own_answers_come_before_the_files_and_after_the_command_line(root):
@@ -95,6 +96,27 @@ def test_what_is_only_read_is_never_sampled():
     assert not {"grades", "metrics", "comparisons"} & folders
     read = {path.name for path in divergence.results(none)}
     assert {"sft.parquet", "rl.parquet", "r3-copy.parquet", "random-r3-copy.parquet"} <= read
+
+
+def test_further_ranks_stand_before_the_others_in_the_first_form():
+    asked = CONFIG | {"ranks": [16, 4], "further_ranks": [1, 4, 8], "controls": [{"rescaled": [1]}]}
+    made = load(asked, ROOT)
+    assert list(made.variants) == [
+        "r1-copy", "r8-copy", "r16-copy", "r4-copy", "r16-keep", "r4-keep", "rescaled-r1-copy",
+    ]  # fmt: skip
+
+
+def test_ranks_that_are_only_read_stand_between_those_that_answer():
+    asked = CONFIG | {"ranks": [2, 3, 5], "controls": ["random"]}
+    some = load(asked | {"only_read": [{"lowrank": [2, 5], "random": [3]}]}, ROOT)
+    assert some.accuracy
+    assert some.sampled == [
+        "sft", "rl", "r3-copy", "r3-keep", "random-r2-copy", "random-r5-copy", "random-r2-keep",
+        "random-r5-keep",
+    ]  # fmt: skip
+    assert {"r2-copy", "r5-keep", "random-r3-copy"} <= {*some.read}
+    unread = load(asked | {"only_read": [{"lowrank": [2, 5]}], "divergence": None}, ROOT)
+    assert list(unread.variants)[:2] == ["r3-copy", "r3-keep"]
 
 
 def test_an_experiment_is_resolved_once():
@@ -198,12 +220,7 @@ def test_an_adapter_is_filled_up_only_where_it_must_be():
 def test_references_and_variants_are_sampled_in_that_order():
     mini = load(CONFIG, ROOT)
     assert mini.read == [*mini.subject["references"], *mini.variants]
-    read = mini.config["only_read"]
-    assert mini.sampled == [
-        name
-        for name in mini.read
-        if name not in mini.variants or mini.variants[name].kind not in read
-    ]
+    assert [name for name in mini.read if name in mini.sampled] == mini.sampled
 
 
 def test_files_of_weights_are_named_as_hubs_name_them(root):

@@ -11,7 +11,7 @@ from lowrank.plan import divergence
 from lowrank.plan.configuration import load
 
 ROOT = Path(__file__).parents[2]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"further_ranks": []}
 
 
 def mini(**changes):

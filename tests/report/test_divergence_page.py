@@ -131,6 +131,23 @@ def test_a_control_that_is_only_read_stands_beside_those_that_answer(tmp_path):
     assert "random" not in results
 
 
+def test_a_rank_that_is_only_read_has_a_divergence_and_no_answer(tmp_path):
+    asked = ASKED | {"only_read": [{"lowrank": [2]}]}
+    path = make_results(tmp_path / "results", asked)
+    evaluate(path.parent, asked)
+    make_divergences(path.parent)
+    assert not (path.parent / "samples/sums/r2-copy").exists()
+    build(path, path.parent, tmp_path / "report")
+    page = (tmp_path / "report/report.html").read_text()
+    said = "Each model but r = 2, copy and r = 2, keep, which were only read, answered every"
+    assert said in " ".join(page.split())
+    assert '<th scope="row">r = 2, copy</th>' in section(page)
+    results = page.split('<section id="results">')[1].split("</section>")[0]
+    assert "r = 8, copy" in results
+    assert "r = 2" not in results
+    assert "With rank 8 alone mean accuracy" in page
+
+
 def test_without_divergences_there_is_no_section(tmp_path):
     path = results_of(tmp_path / "results", EXPERIMENT | {"divergence": None})
     build(path, path.parent, tmp_path / "report")

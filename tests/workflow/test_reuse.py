@@ -14,7 +14,8 @@ from workflow_case import configure, copy_case, make_case, planned, snakemake
 DELTA = "results/tiny/delta/rl/manifest.json"
 PROBLEMS = "results/tiny/benchmarks/tiny3.parquet"
 TINY = {
-    "experiment": "tiny", "ranks": [2], "other": ["copy"], "samples": 2, "maj_k": [1, 2],
+    "experiment": "tiny", "ranks": [2], "further_ranks": [], "other": ["copy"],
+    "samples": 2, "maj_k": [1, 2],
     "controls": ["other"],
 }  # fmt: skip
 
@@ -138,8 +139,8 @@ def test_a_path_that_is_nowhere_is_refused_before_anything_runs(clone, elsewhere
 def test_two_experiments_in_one_workflow(clone, elsewhere):
     """Each has its own configuration, names and place; the outer workflow adds and changes."""
     more = {
-        "experiment": "tiny", "ranks": [4], "maj_k": [1], "serve_as": ["adapter"],
-        "controls": ["other"],
+        "experiment": "tiny", "ranks": [4], "further_ranks": [], "maj_k": [1],
+        "serve_as": ["adapter"], "controls": ["other"],
     }  # fmt: skip
     (elsewhere / "Snakefile").write_text(
         module(clone, TINY)

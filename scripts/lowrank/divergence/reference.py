@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,7 @@ def served_sha256(folder: Path) -> str:
     return served_digest(file_hashes(folder, names))
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of what computes here."""
     return {name: metadata.version(name) for name in ("torch", "transformers")}

@@ -117,14 +117,20 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def kinds_asked(controls: Sequence[str | Mapping[str, list[int]]]) -> dict[str, list[int] | None]:
-    """The kinds that config.yaml's controls name, each with the ranks it is limited to.
+    """The kinds that config.yaml's controls or only_read name, each with the ranks of its own.
 
-    controls: a kind, or a kind and its ranks ({rescaled: [1]}). None: it is made at every rank.
+    controls: a kind, or a kind and its ranks ({rescaled: [1]}). None: it is meant at every rank.
     """
     asked: dict[str, list[int] | None] = {}
     for entry in controls:
         asked |= {entry: None} if isinstance(entry, str) else entry
     return asked
+
+
+def names(asked: Sequence[str | Mapping[str, list[int]]], kind: str, rank: int) -> bool:
+    """Whether a list like config.yaml's controls names a kind at a rank."""
+    ranks = kinds_asked(asked).get(kind, [])
+    return ranks is None or rank in ranks
 
 
 def prefix(kind: str) -> str:

@@ -13,13 +13,8 @@ from itertools import product
 from pathlib import Path
 
 from lowrank.places import locate
-from lowrank.plan.checkpoint_files import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    SINGLE,
-    taken,
-)
-from lowrank.plan.controls import LOWRANK, kind_of, kinds_asked
+from lowrank.plan.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SINGLE, taken
+from lowrank.plan.controls import LOWRANK, kind_of, kinds_asked, names
 from lowrank.plan.digest import source_digest
 from lowrank.plan.engine_settings import SPEED, deciding, engine_words, of_model
 from lowrank.plan.flags import flags
@@ -105,9 +100,6 @@ class Experiment:
         """Every variant, by name: the post's in the order of its tables, then the controls."""
         config, made = self.config, []
         asked = {LOWRANK.name: None} | kinds_asked(config["controls"])
-        if not config["divergence"]:  # nothing would be known of controls that are only read
-            unknown = {*config["only_read"]} - {LOWRANK.name}
-            asked = {kind: ranks for kind, ranks in asked.items() if kind not in unknown}
         for kind, limited in asked.items():
             ways, others, ranks = config["serve_as"], config["other"], limited or config["ranks"]
             dtypes, control = config["serve_dtype"], kind_of(kind)
@@ -118,11 +110,23 @@ class Experiment:
                 ways, others = ["merged"], [control.other]
             if control.other or not control.ranked:
                 ranks = [0]
+            further = self.further_ranks if kind == LOWRANK.name else []
             made += [
                 Variant(kind, rank, other, dtype, serve_as)
-                for serve_as, dtype, other, rank in product(ways, dtypes, others, ranks)
+                for serve_as, dtype, other in product(ways, dtypes, others)
+                for rank in ([*further, *ranks] if other == others[0] else ranks)
             ]
-        return {variant.name: variant for variant in made}
+        # Without divergence nothing would be known of what is only read.
+        return {v.name: v for v in made if config["divergence"] or not self._only_read(v)}
+
+    @property
+    def further_ranks(self) -> list[int]:
+        """The ranks that the first of the other layers' ways has beside `ranks`."""
+        further = self.config.get("further_ranks", [])
+        return [rank for rank in further if rank not in self.config["ranks"]]
+
+    def _only_read(self, variant: Variant) -> bool:
+        return names(self.config["only_read"], variant.kind, variant.rank)
 
     @cached_property
     def read(self) -> list[str]:
@@ -132,13 +136,13 @@ class Experiment:
     @cached_property
     def sampled(self) -> list[str]:
         """Every model that answers the benchmarks: those that are not only read."""
-        only_read = {v.name for v in self.variants.values() if v.kind in self.config["only_read"]}
-        return [model for model in self.read if model not in only_read]
+        answering = [name for name, v in self.variants.items() if not self._only_read(v)]
+        return [*self.subject["references"], *answering]
 
     @property
     def accuracy(self) -> bool:
         """Whether answers are graded and compared; where variants are only read they are not."""
-        return LOWRANK.name not in self.config["only_read"]
+        return any(v.kind == LOWRANK.name for v in self.variants.values() if not self._only_read(v))
 
     @cached_property
     def parts(self) -> list[str]:
@@ -214,7 +218,7 @@ class Experiment:
     def bytes_of_ranks(self) -> list[int]:
         """The ranks at whose bytes descriptions are measured: every rank that is asked for."""
         limited = {v.rank for v in self.descriptions.values() if v.rank}
-        return sorted({*self.config["ranks"], *limited})
+        return sorted({*self.config["ranks"], *self.further_ranks, *limited})
 
     def description_of(self, variant: str) -> list[Description]:
         """The description that a variant is made of; none for most."""

@@ -23,11 +23,12 @@ class Questions(TypedDict):
     """Of config.yaml, all that changes results."""
 
     ranks: list[int]
+    further_ranks: NotRequired[list[int]]
     other: list[str]
     serve_dtype: list[str]
     serve_as: list[str]
     controls: list[str | dict[str, list[int]]]
-    only_read: list[str]
+    only_read: list[str | dict[str, list[int]]]
     details: bool
     samples: int
     maj_k: list[int]

@@ -58,7 +58,7 @@ def points(
         for measure in ("kl", "recovered"):
             line = distances.figure(name, measure)
             rows.append({"measure": measure, **place, **_ends(line, "value", "low", "high")})
-        if found.accuracy:
+        if name in found.sampled:
             ends = _ends(results.loc[name], "mean", "mean_low", "mean_high")
             rows.append({"measure": "accuracy", **place, **ends})
     levels = [{"measure": "kl", "label": found.label(base)} | distances.figure(base, "kl")]

@@ -17,7 +17,7 @@ from lowrank.files import read_json, read_table
 from lowrank.metrics import comparisons
 from lowrank.places import locate
 from lowrank.plan.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from lowrank.plan.controls import LOWRANK, kind_of, prefix
+from lowrank.plan.controls import LOWRANK, kind_of, names, prefix
 from lowrank.plan.layout import Layout
 from lowrank.plan.settings import Described, VariantForm
 from lowrank.sampling.store import served_digest
@@ -96,6 +96,11 @@ class Evidence:
         return lowrank(self.experiment)
 
     @property
+    def answered(self) -> dict[str, VariantForm]:
+        """Those of them that answer the benchmarks: that are not only read."""
+        return {name: v for name, v in self.lowrank.items() if name in self.sampled}
+
+    @property
     def controls(self) -> dict[str, VariantForm]:
         """The variants that are not the delta's top directions at their own size."""
         variants = self.experiment["variants"]
@@ -150,14 +155,14 @@ def sampled(experiment: Described) -> list[str]:
     answering = [
         name
         for name, variant in experiment["variants"].items()
-        if variant["kind"] not in experiment["only_read"]
+        if not names(experiment["only_read"], variant["kind"], variant["rank"])
     ]
     return [*experiment["references"], *answering]
 
 
 def accuracy(experiment: Described) -> bool:
     """Whether answers are graded and compared; where variants are only read they are not."""
-    return LOWRANK.name not in experiment["only_read"]
+    return any(name in sampled(experiment) for name in lowrank(experiment))
 
 
 def judged(experiment: Described) -> dict[str, str]:

@@ -178,7 +178,7 @@ def accuracy_points(
     """What figures.accuracy_by_rank draws: points of the variants, levels of the references."""
     columns = {"mean accuracy": "mean"}
     columns |= {f"Maj@{k}": f"maj@{k}" for k in found.experiment["maj_k"][-1:]}
-    variants = found.lowrank
+    variants = found.answered
     points, levels = [], []
     # The derivative is drawn last: its interval is the band.
     ranked = [*found.experiment["references"]]

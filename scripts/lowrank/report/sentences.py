@@ -83,12 +83,20 @@ def _read(found: Evidence) -> str:
         )
     votes = joined([str(k) for k in experiment["maj_k"]])
     return (
-        f"Each model answered every problem of {joined(labels)} {experiment['samples']} times at"
+        f"{_who(found)} answered every problem of {joined(labels)} {experiment['samples']} times at"
         f" temperature {sampling['temperature']:g} and top-p {sampling['top_p']:g}, computed in"
         f" {joined(found.computed_in)}. Reported are mean accuracy and majority votes of {votes}:"
         " exactly, over every subset of the pool, and by the post's protocol, the mean of"
         f" {experiment['repeats']} random draws."
     )
+
+
+def _who(found: Evidence) -> str:
+    """Who answered: each model, but for those that were only read."""
+    read = [found.label(name) for name in found.lowrank if name not in found.answered]
+    if not read:
+        return "Each model"
+    return f"Each model but {joined(read)}, which {'was' if len(read) == 1 else 'were'} only read,"
 
 
 def changed(found: Evidence, frame: pd.DataFrame) -> list[str]:
@@ -222,14 +230,14 @@ def _concentration(found: Evidence) -> list[str]:
 def _accuracy(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
     """What the lowest rank reaches on a benchmark, between base and derivative."""
     experiment = found.experiment
-    lowest = ranks_of(found)[0]
+    lowest = min(variant["rank"] for variant in found.answered.values())
     base, derivative = experiment["base"], experiment["derivative"]
     below = measure(found, benchmark, base, "mean", "exact", 1)["value"]
     above = measure(found, benchmark, derivative, "mean", "exact", 1)["value"]
     to_derivative = verdicts.against(comparisons, benchmark, derivative, ("mean", 1))
     reached: list[str] = []
     gains: list[str] = []
-    for name, variant in found.lowrank.items():
+    for name, variant in found.answered.items():
         if variant["rank"] == lowest:
             value = measure(found, benchmark, name, "mean", "exact", 1)["value"]
             how = other_weights(variant["other"]).done

@@ -20,7 +20,7 @@ def traces(found: Evidence) -> dict[str, Any]:
     """
     experiment = found.experiment
     benchmark = next(iter(experiment["benchmarks"]))
-    model = min(found.lowrank, key=lambda name: found.lowrank[name]["rank"])
+    model = min(found.answered, key=lambda name: found.answered[name]["rank"])
     grades = found.grades[benchmark, model]
     # The first problem with both, so that the two can be compared; else whatever comes first.
     mixed = grades.groupby("problem_id", sort=False)["correct"].transform(

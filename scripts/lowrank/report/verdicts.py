@@ -145,7 +145,7 @@ def sentence(found: Evidence, comparisons: pd.DataFrame, benchmark: str) -> str:
     for measure in measures(found):
         name = _capital(measure_name(*measure))
         answers = against(comparisons, benchmark, experiment["derivative"], measure)
-        answers = answers.loc[list(found.lowrank)]
+        answers = answers.loc[list(found.answered)]
         if (answers["answer"] == UNANSWERED).any():
             reason = ungained(found, comparisons, benchmark, measure)
             said.append(f"{name}: whether it is kept {UNANSWERED}, {reason}.")
@@ -188,7 +188,7 @@ def ungained(
 def ranks(found: Evidence, names: Container[str]) -> str:
     """Variants by other and rank: ranks 16 and 64 (copy) and rank 16 (keep)."""
     by_other: dict[str, list[int]] = {}
-    for name, variant in found.lowrank.items():
+    for name, variant in found.answered.items():
         if name in names:
             by_other.setdefault(variant["other"], []).append(variant["rank"])
     return joined(
