@@ -20,7 +20,7 @@ from lowrank import locks
 from lowrank.errors import InputError
 from lowrank.files import sha256
 from lowrank.models.manifest import FORMAT
-from lowrank.sampling import completions, engine
+from lowrank.sampling import completions, engine, prompts, requests, store
 from lowrank.sampling.feeding import Completion
 from lowrank.sampling.seeds import request_seed
 
@@ -38,12 +38,18 @@ def _versions(monkeypatch):
 def test_a_table_has_a_row_a_completion_in_order(folder):
     table = run(folder, "rows.parquet", "--samples", "6", "--part", "2", "--parts", "2")
     assert list(table.columns) == list(completions.COLUMNS)
+    tokenizer = prompts.load_tokenizer(folder / "tokenizer")
     keys = list(zip(table["problem_id"], table["sample"], strict=True))
     assert keys == [(problem, number) for problem in PROBLEMS for number in (1, 3, 5)]
     for row in table.itertuples():
         assert row.seed == request_seed(0, "b", "m", row.problem_id, row.sample)
         assert row.finish_reason in ("stop", "length")
-        assert "<eos>" not in row.completion
+        # The end token is counted, and is no part of the text.
+        assert row.completion_tokens == len(row.completion_ids)
+        ended = row.finish_reason == "stop"
+        assert (row.completion_ids[-1] == 1) == ended
+        written = row.completion_ids[: len(row.completion_ids) - ended]
+        assert row.completion == tokenizer.decode(written.tolist())
         # <bos>[user]...[assistant]<think>\n, a byte a token but for the two special ones
         assert row.prompt_tokens == len(f"[user]{PROBLEMS[row.problem_id]}[assistant]\n") + 2
 
@@ -78,6 +84,9 @@ def test_what_hardly_any_sound_model_gives_is_warned_of(folder, capsys):
     assert said["warnings"][0].startswith("12 of 12 completions are empty")
     assert "WARNING: b: 12 of 12 completions are empty" in capsys.readouterr().err
     assert completions.warnings({"completions": 10, "empty": 8, "truncated": 9})[0].startswith(
+        "9 of"
+    )
+    assert completions.warnings({"completions": 10, "empty": 9, "truncated": 0})[0].startswith(
         "9 of"
     )
     assert completions.warnings({"completions": 10, "empty": 8, "truncated": 8}) == []
@@ -169,13 +178,57 @@ def test_changed_weights_are_another_model(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "decides"),
+    [
+        ("config.json", True),
+        ("model-00001-of-00002.safetensors", True),
+        ("model.safetensors.index.json", True),
+        ("adapter_config.json", True),  # its scale
+        ("adapter_model.safetensors", True),
+        ("generation_config.json", False),  # sampling is the experiment's
+        ("tokenizer.json", False),  # prompts are given as ids
+        ("README.md", False),
+    ],
+)
+def test_a_model_is_known_by_what_is_served_of_its_folder(tmp_path, name, decides):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    seen = {completions.model_digest(tmp_path)}
+    for content in ("1", "2"):
+        (tmp_path / name).write_text(content)
+        seen.add(completions.model_digest(tmp_path))
+    assert len(seen) == (3 if decides else 1)
+
+
+def test_an_adapter_is_part_of_the_setting(folder, tmp_path):
+    """The same weights under none, one and another, and with another scale, are four models."""
+    settings = [completions.determinants(job(folder, "x.parquet"), [1])]
+    (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 2}')
+    for factors in (b"one", b"other"):
+        (tmp_path / "adapter_model.safetensors").write_bytes(factors)
+        adapted = job(folder, "x.parquet", "--adapter", str(tmp_path))
+        settings.append(completions.determinants(adapted, [1]))
+    (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}')
+    settings.append(completions.determinants(adapted, [1]))
+    assert len({store.digest(setting) for setting in settings}) == 4
+    assert settings[0]["model"]["sha256"] == settings[1]["model"]["sha256"]
+
+
+def test_what_ends_a_completion_is_part_of_the_setting(folder):
+    asked = job(folder, "x.parquet")
+    assert completions.determinants(asked, [1]) != completions.determinants(asked, [1, 4])
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (("--samples", "0"), "--samples is 0; 1 or more"),
         (("--part", "2"), "--part is 2; 1 to 1, the parts"),
         (("--parts", "9"), "--parts is 9; 1 to 4, the samples"),
         (("--temperature", "nan"), "--temperature is nan"),
+        (("--temperature", "0.009"), "--temperature is 0.009; 0 .greedy., or 0.01 to 2"),
+        (("--temperature", "2.1"), "--temperature is 2.1"),
         (("--top-p", "0"), "--top-p is 0.0; above 0"),
+        (("--top-p", "1.1"), "--top-p is 1.1; above 0, at most 1"),
         (("--max-tokens", "0"), "--max-tokens is 0"),
         (("--max-num-seqs", "0"), "--max-num-seqs is 0"),
         (("--compute-dtype", "float16"), "--compute-dtype is float16, but a model is served as b"),
@@ -201,6 +254,28 @@ def test_a_vocabulary_too_small_for_the_prompt_is_an_error(folder, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     with pytest.raises(InputError, match=r"vocab_size is 50, but problem p2 has token"):
         run(folder, "wrong.parquet", "--model", str(tmp_path), start=no_engine)
+
+
+def test_the_last_entry_of_a_vocabulary_and_the_last_place_of_a_context_count(folder):
+    tokenizer = prompts.load_tokenizer(folder / "tokenizer")
+    ids = {
+        name: prompts.prompt_ids(tokenizer, "", "{problem}", "<think>\n", text)
+        for name, text in PROBLEMS.items()
+    }
+    largest, longest = max(max(some) for some in ids.values()), max(map(len, ids.values()))
+
+    def made(size, *more):
+        asked = job(folder, "x.parquet", *more)
+        config = {"vocab_size": size}
+        return requests.make_prompts(asked, asked.targets[0], tokenizer, config)
+
+    assert {prompt.problem_id: list(prompt.ids) for prompt in made(largest + 1)} == ids
+    with pytest.raises(InputError, match=f"vocab_size is {largest}, but"):
+        made(largest)
+    limits = [prompt.max_tokens for prompt in made(None, "--max-model-len", str(longest + 1))]
+    assert min(limits) == 1
+    with pytest.raises(InputError, match="leave room"):
+        made(None, "--max-model-len", str(longest))
 
 
 @pytest.mark.parametrize(

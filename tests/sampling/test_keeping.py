@@ -41,6 +41,27 @@ def test_the_list_says_what_is_kept_and_who_asks(results):
     assert (again.asked_by, again.unasked) == (("b",), 12)
 
 
+def test_what_was_made_twice_counts_once(results, tmp_path):
+    before = {setting.folder: setting for setting in listed(results)}
+    store = ("--store", str(results / "completions"), "--resample", "always")
+    run(tmp_path, "results/b/samples/b/m/1-of-1.parquet", *store, "--samples", "2")
+    for setting in listed(results):
+        first = before[setting.folder]
+        assert (setting.completions, setting.tokens) == (first.completions, first.tokens)
+    assert sorted(setting.twice for setting in listed(results)) == [0, 6]
+
+
+def test_what_a_table_asks_for_never_goes(results):
+    """Whoever calls, and whatever else does."""
+    shutil.rmtree(results / "b/samples/b/warm")
+    (gone,) = keeping.prune(listed(results))
+    assert gone.asked_by == ()
+    (left,) = listed(results)
+    assert left.asked_by == ("a", "b")
+    assert left.folder.is_dir()
+    assert not gone.folder.exists()
+
+
 def completions(results, *words):
     command = [sys.executable, SCRIPTS / "completions.py", *words, "--results", results]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -206,6 +206,13 @@ def test_what_another_version_of_the_engine_means_is_the_users_to_say(
     run(*run_here, start=no_engine)
 
 
+def test_always_takes_nothing_even_of_the_same_version(folder):
+    run(folder, "always.parquet")
+    made = []
+    run(folder, "always.parquet", "--resample", "always", start=counting(made))
+    assert len(made) == 12
+
+
 def test_text_of_another_tokenizer_is_written_anew(folder, tmp_path):
     here = make_folder(tmp_path / "job")
     table = run(here, "t.parquet")

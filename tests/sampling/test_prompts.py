@@ -198,6 +198,26 @@ def test_no_end_token_at_all_is_an_error(tmp_path):
         prompts.end_tokens(tmp_path, prompts.load_tokenizer(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    ],
+)
+def test_every_file_that_decides_prompts_or_ends_is_in_the_digest(tmp_path, name):
+    make_tokenizer(tmp_path)
+    seen = {prompts.tokenizer_digest(tmp_path)}
+    for content in ("{}", "{ }"):
+        (tmp_path / name).write_text(content)
+        seen.add(prompts.tokenizer_digest(tmp_path))
+    assert len(seen) == 3
+
+
 def test_the_digest_follows_what_is_used(tmp_path, folder):
     same = make_tokenizer(tmp_path)
     before = prompts.tokenizer_digest(same)

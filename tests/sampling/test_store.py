@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lowrank.errors import InputError
-from lowrank.sampling import store
+from lowrank.sampling import completions, store
 
 SETTING = {"model": "m", "temperature": 0.6}
 RUN = store.Run("cpu", {"vllm": "1"}, "tokenizer")
@@ -49,6 +49,25 @@ def test_the_store_gives_back_what_was_added(folder):
         np.testing.assert_array_equal(one.ids, expected.ids)
         assert (one.benchmark, one.problem_id, one.sample) == ("b", f"p{number}", number)
         assert (one.text, one.finish, one.run) == (expected.text, "stop", RUN)
+
+
+def test_the_oldest_file_is_read_first_and_its_completion_is_the_one_that_counts(folder):
+    """Whoever made one first: a table must not change when another process makes it again."""
+    for when, text in (("2", "later"), ("1", "first"), ("3", "last")):
+        with store.segment(folder, RUN) as opened:
+            opened.add([made(0, text)])
+        opened.path.rename(folder / f"2026010{when}T000000-host-1-aa.jsonl.gz")
+    assert [one.text for one in store.kept(folder)] == ["first", "later", "last"]
+    for resample in ("ask", "never", "when-versions-change"):
+        taken = completions.take(folder, {"key0": None}, RUN.versions, resample)
+        assert [one.text for one in taken.values()] == ["first"]
+
+
+def test_a_completion_is_of_its_prompt_its_seed_and_its_limit():
+    keys = {
+        store.completion_key(*of) for of in (("p", 1, 9), ("q", 1, 9), ("p", 2, 9), ("p", 1, 8))
+    }
+    assert len(keys) == 4
 
 
 def test_other_tools_can_read_it(folder):
@@ -123,9 +142,11 @@ def test_a_full_disk_keeps_what_was_finished_and_no_half_block(folder):
 
     with store.segment(folder, RUN) as opened:
         opened.add([made(0)])
+        before = opened.path.stat().st_size
         opened.file = Full(opened.file)
         with pytest.raises(InputError, match="No space left on device; what was finished before"):
             opened.add([made(1)])
+    assert opened.path.stat().st_size == before
     assert keys(folder) == ["key0"]
     assert sum(1 for _ in store._blocks(opened.path)) == 1
 
