@@ -147,5 +147,5 @@ def test_the_engine_is_given_factors_of_the_values_that_are_served(
 
     monkeypatch.setattr(engine, "lora_request", lambda adapter, folder: folder)
     serving = engine.Serving(Path("m"), "cpu", "bfloat16", computed, 100, 8, adapter=adapter)
-    engine.add_adapter(Engine(), serving)
+    engine.add_adapter(Engine(), serving, adapter)
     assert (given[0] == value).all()

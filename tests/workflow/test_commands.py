@@ -30,6 +30,11 @@ LIBRARY = {
     "delta_svd": ("lowrank.delta.factor.factor_pair",),
     "delta_statistics": ("lowrank.delta.statistics.write_statistics",),
     "build_adapter": ("lowrank.variants.adapter.write_adapter",),
+    "build_description": ("lowrank.variants.description.write_description",),
+    "description_errors": ("lowrank.variants.description_errors.write_errors",),
+    "merge_adapter": ("lowrank.variants.adapted.write_adapted",),
+    "fetch_adapter": ("lowrank.models.adapter_files.fetch_adapter",
+                      "lowrank.models.adapter_files.copy_adapter"),
     "build_variant": ("lowrank.variants.merge.write_variant",),
     "sample": ("sample",),  # bound in the program's own module
     "grade": ("lowrank.grading.grade.grade_files",),
@@ -44,9 +49,9 @@ LIBRARY = {
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LEFT_OUT = ["*.q_proj.weight", "*norm*"]
 CONFIG = {
-    "ranks": [2], "other": ["copy", "keep"], "serve_dtype": ["bfloat16", "float32"],
+    "ranks": [2], "further_ranks": [3], "only_read": [{"lowrank": [3]}, "sparse"], "other": ["copy", "keep"], "serve_dtype": ["bfloat16", "float32"],
     "serve_as": ["merged", "adapter"], "samples": 6, "resample": "never", "maj_k": [1, 3],
-    "controls": ["other", "biases", "random", "bottom", "rescaled"], "details": True,
+    "controls": ["other", "biases", "random", "bottom", "rescaled", "sparse"], "details": True,
     "repeats": 5, "seed": 7, "margin": 0.11, "results": "made",
     "divergence": {"samples": 3, "tokens": 33}, "locate": {"samples": 2, "tokens": 22},
 }  # fmt: skip
@@ -57,13 +62,15 @@ SUBJECT = {
         "sft": {"label": "s", "path": "resources/mini/sft"},
         "rl": {"label": "r", "path": "resources/mini/rl"},
         "far": {"label": "f", "repo": "some/model", "revision": COMMIT, "shards": 2},
+        "tuned": {"label": "t", "adapter": {"repo": "some/lora", "revision": COMMIT,
+                                            "subfolder": "last"}, "on": "sft"},
     },
     "deltas": {
         "first": {"base": "old", "derivative": "sft", "leave_out": ["*.bias"]},
         "rl": {"base": "sft", "derivative": "rl", "leave_out": LEFT_OUT},
     },
     "delta": "rl",
-    "references": ["rl", "sft"],
+    "references": ["rl", "sft", "tuned"],
     "tokenizer": "old",
     "factoring": {"device": "cuda", "threads": 3, "mem_mb": 2100},
     "benchmarks": {
@@ -77,7 +84,8 @@ SUBJECT = {
     "sampling": {
         "device": "cuda", "dtype": "float16", "compute_dtype": "float32", "temperature": 0.7,
         "top_p": 0.8, "max_tokens": 77, "max_model_len": 121, "max_num_seqs": 13,
-        "kv_cache_gib": 0.5, "gpu_memory": 0.6, "parts": 2, "system": "Be 'brief' in \\boxed{}",
+        "kv_cache_gib": 0.5, "gpu_memory": 0.6, "tensor_parallel": 2, "batch_invariant": True,
+        "engine": {"block_size": 32}, "parts": 2, "system": "Be 'brief' in \\boxed{}",
         "user": "{problem}\nGo.", "think_prefix": "<think>\n", "threads": 2, "mem_mb": 3100,
         "runtime": 21,
     },
@@ -168,9 +176,8 @@ def test_sources(calls):
 def test_problems(calls):
     near = the(calls["fetch_benchmark"], output=f"{HERE}/benchmarks/near.parquet")
     assert near["path"] == "resources/mini/problems.jsonl"
-    assert near["columns"] == {
-        "problem_column": "question", "answer_column": "solution", "id_column": "name",
-    }  # fmt: skip
+    columns = {"problem_column": "question", "answer_column": "solution", "id_column": "name"}
+    assert columns.items() <= near.items()
     far = {"repo": "some/set", "revision": COMMIT, "file": "data/a.parquet", "problems": 30}
     the(calls["fetch_benchmark"], output=f"{HERE}/benchmarks/far.parquet", path=None, **far)
 
@@ -225,18 +232,45 @@ def test_variants(calls, name):
         "base_folder": f"{HERE}/models/sft",
         "derivative_folder": f"{HERE}/models/rl",
         "output": f"{HERE}/variants/{name}",
-        "tokenizer_folder": f"{HERE}/models/old",
+        "tokenizer_folder": f"{HERE}/models/old/tokenizer",
+        "description_folder": None,
         "adapter_folder": f"{HERE}/adapters/rl/{adapter}" if adapter else None,
         "other": other,
         "biases": "copy",
         "dtype": dtype,
         "leave_out": LEFT_OUT,
-        "carrier": unmerged,
+        "unmerged": unmerged,
         "threads": 3,
     }
 
 
-@pytest.mark.parametrize("name", ["rl", *VARIANTS])
+def test_descriptions(calls):
+    asked = {
+        "delta_folder": f"{HERE}/delta/rl",
+        "base_folder": f"{HERE}/models/sft",
+        "derivative_folder": f"{HERE}/models/rl",
+        "threads": 3,
+    }
+    folder = f"{HERE}/descriptions/rl/sparse-r2"
+    the(calls["build_description"], kind="sparse", rank=2, output=folder, **asked)
+    the(calls["description_errors"], kinds=["sparse"], ranks=[2, 3], **asked)
+    made = the(calls["build_variant"], output=f"{HERE}/variants/sparse-r2-copy")
+    assert (made["adapter_folder"], made["description_folder"]) == (None, folder)
+
+
+def test_adapters_of_others(calls):
+    given = {"repo": "some/lora", "revision": COMMIT, "subfolder": "last"}
+    fetched = the(calls["fetch_adapter"], function="fetch_adapter", **given)
+    the(
+        calls["merge_adapter"],
+        base_folder=f"{HERE}/models/sft",
+        adapter_folder=fetched["output"],
+        output=f"{HERE}/models/tuned",
+        threads=3,
+    )
+
+
+@pytest.mark.parametrize("name", ["rl", "tuned", *VARIANTS])
 def test_samples(calls, name):
     _, dtype, unmerged, adapter = VARIANTS.get(name, (None, "float16", False, None))
     folder = f"{HERE}/{'variants' if name in VARIANTS else 'models'}/{name}"
@@ -255,10 +289,13 @@ def test_samples(calls, name):
             kv_cache_gib=0.5,
             gpu_memory=0.6,
             memory_mb=3100,
+            tensor_parallel=2,
+            batch_invariant=True,
+            more={"block_size": 32},
         )
         assert job == Job(
             serving=job.serving,
-            tokenizer=Path(f"{HERE}/models/old"),
+            tokenizer=Path(f"{HERE}/models/old/tokenizer"),
             targets=tuple(
                 Target(
                     benchmark,
@@ -291,7 +328,8 @@ def test_grades_and_metrics(calls, benchmark, kind, workers):
     graded = the(calls["grade"], output=grades, problems=f"{HERE}/benchmarks/{benchmark}.parquet")
     samples = f"{HERE}/samples/{benchmark}/r2-copy"
     assert graded["samples"] == [f"{samples}/{part}-of-2.parquet" for part in (1, 2)]
-    asked = {"answer_type": kind, "rule": "post", "reasoning_end": "</done>", "workers": workers}
+    asked = {"answer_type": kind, "rule": "post", "workers": workers}
+    assert graded["reasoning_end"] == "</done>"
     assert asked.items() <= graded["options"].items()
     assert the(calls["metrics"], grades=grades) == {
         "function": "write_metrics",
@@ -323,7 +361,7 @@ def test_what_is_read_of_the_derivative(calls):
     (read,) = calls["read_derivative"]
     asked = {"name": "rl", "dtype": "float16", "device": "cuda", "threads": 2}
     asked |= {"count": 3, "tokens": 33}
-    asked |= {"model": f"{HERE}/models/rl", "tokenizer": f"{HERE}/models/old"}
+    asked |= {"model": f"{HERE}/models/rl", "tokenizer": f"{HERE}/models/old/tokenizer"}
     assert asked.items() <= read.items()
     for target, name in zip(read["targets"], ("near", "far"), strict=True):
         assert target.benchmark == name
@@ -341,7 +379,7 @@ def test_divergences(calls, name):
         name=name,
         model=f"{HERE}/variants/{name}",
         adapter=f"{HERE}/adapters/rl/{adapter}" if unmerged else None,
-        tokenizer=f"{HERE}/models/old",
+        tokenizer=f"{HERE}/models/old/tokenizer",
         dtype=dtype,
         device="cuda",
         threads=2,
