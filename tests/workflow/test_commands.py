@@ -49,7 +49,8 @@ LIBRARY = {
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LEFT_OUT = ["*.q_proj.weight", "*norm*"]
 CONFIG = {
-    "ranks": [2], "further_ranks": [3], "only_read": [{"lowrank": [3]}, "sparse"], "other": ["copy", "keep"], "serve_dtype": ["bfloat16", "float32"],
+    "ranks": [2], "further_ranks": [3], "only_read": [{"lowrank": [3]}, "sparse"],
+    "other": ["copy", "keep"], "serve_dtype": ["bfloat16", "float32"],
     "serve_as": ["merged", "adapter"], "samples": 6, "resample": "never", "maj_k": [1, 3],
     "controls": ["other", "biases", "random", "bottom", "rescaled", "sparse"], "details": True,
     "repeats": 5, "seed": 7, "margin": 0.11, "results": "made",
