@@ -182,7 +182,7 @@ def test_changed_weights_are_another_model(tmp_path):
     [
         ("config.json", True),
         ("model-00001-of-00002.safetensors", True),
-        ("model.safetensors.index.json", False),  # the files say what they hold
+        ("model.safetensors.index.json", False),  # not read beside a single file
         ("adapter_config.json", True),  # its scale
         ("adapter_model.safetensors", True),
         ("generation_config.json", False),  # sampling is the experiment's
