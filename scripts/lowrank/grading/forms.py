@@ -14,7 +14,7 @@ from typing import Any
 from lowrank.grading.numerals import Number
 
 Form = Any
-OTHER: Form = ("other",)  # of what has no form: like nothing, not even itself
+OTHER: Form = ("other",)  # for answers without a form; equal to no answer, not even to itself
 
 
 class UnreadableError(Exception):

@@ -41,11 +41,12 @@ def show_overflow(model: Any) -> None:
 
 
 def in_blocks(linear: Linear, scratch: "dict[tuple[int, dtype], Tensor]") -> Linear:
-    """`linear(x [..., k], weight, bias) -> [..., m]` with the bits of blocks of BLOCK rows.
+    """`linear(x [..., k], weight, bias) -> [..., m]`, rounded as if computed BLOCK rows at a time.
 
-    The rows are filled up to a multiple of BLOCK. That many go at once if it gives the bits that
-    its blocks give one by one, which is tried on noise when a number first occurs; else the
-    blocks do go one by one. scratch: memory for rows filled up, shared by layers.
+    The input is padded to a multiple of BLOCK rows. For each number of rows it is tried once, on
+    noise, whether one product of all rows gives the same bits as a product a block. If so, one
+    product is used for that number; else a product a block. scratch: memory for padded inputs,
+    shared by layers.
     """
     import torch
 
@@ -58,7 +59,7 @@ def in_blocks(linear: Linear, scratch: "dict[tuple[int, dtype], Tensor]") -> Lin
         key = (x.shape[1], x.dtype)
         if key not in scratch:
             scratch[key] = torch.zeros(LARGE, x.shape[1], dtype=x.dtype)
-        scratch[key][: len(x)] = x  # what stands below is of no account: rows do not mix
+        scratch[key][: len(x)] = x  # rows below keep old values: no row depends on another
         return scratch[key][:rows]
 
     def blockwise(x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":

@@ -57,9 +57,10 @@ def load_format(dtype: str) -> str:
 def parameter_dtypes(
     vllm_config: "VllmConfig", prefix: str, dtype: str
 ) -> "dict[str, torch.dtype]":
-    """In what vLLM would hold each weight of a model if it computed in `dtype`.
+    """The dtype in which vLLM would hold each weight of a model if it computed in `dtype`.
 
-    Read off a model without memory: which weights stay in float32 is written in each model's code.
+    Found by building the model on the meta device, without memory: which weights stay in float32 is
+    decided in each model's code.
     """
     import torch
     from vllm.model_executor.model_loader.utils import initialize_model

@@ -72,7 +72,7 @@ class Serving:
 
     @property
     def casts_once(self) -> bool:
-        """Whether the cast to what is computed in is the cast to what is served."""
+        """Whether the compute dtype is the served dtype, so that vLLM's own cast is enough."""
         return self.compute_dtype == self.dtype
 
 
@@ -172,7 +172,7 @@ def kv_cache_bytes(serving: Serving, config: dict[str, Any], sequences: int) -> 
     """Memory for keys and values on a CPU, in bytes: `sequences` full ones, if there is room.
 
     At most half of what is free once the weights are there, so that jobs side by side find room;
-    with less than `sequences` need, vLLM sets some back and redoes them later. InputError, which
+    with less than `sequences` need, vLLM stops some and computes them again later. InputError, which
     says what is needed and what there is, if not even one full sequence fits.
     """
     heads = config.get("num_attention_heads", 1)

@@ -55,7 +55,7 @@ def complete(
 ) -> Iterator[tuple[list[Completion], int]]:
     """Feed requests in their order, at most `in_flight` at once; see `Complete` for what comes.
 
-    InputError if the model's logits are not finite; RuntimeError if the engine gives one up.
+    InputError if the model's logits are not finite; RuntimeError if the engine aborts one.
     """
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 

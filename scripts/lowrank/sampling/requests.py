@@ -209,9 +209,9 @@ def asked(job: Job, target: Target, made: Iterable[Prompt], ends: list[int]) -> 
 def longest_first(waiting: list[Asked], targets: Iterable[Target]) -> list[Asked]:
     """Requests in the order to make them: those expected to take longest first.
 
-    A long completion that begins last keeps the machine nearly idle until it ends. How long a
-    problem's completions get is told by other models' tables of the same benchmark; a problem
-    without any comes first. The order changes speed alone.
+    A long completion that starts last runs alone while most of the machine is idle. How long a
+    problem's completions get is estimated from other models' tables of the same benchmark; a
+    problem without any comes first. The order changes the speed only.
     """
     expected: dict[tuple[str, str], float] = {}
     for target in targets:
