@@ -70,7 +70,7 @@ class Page:
         return [plain(each) for each in self.root.findall(".//div[@class='answer']/p")]
 
     def asked(self) -> list[str]:
-        """The paragraphs before the answer."""
+        """The paragraphs around the answer."""
         return [plain(each) for each in self.root.findall(".//header/p")]
 
     def said(self, section: str) -> list[str]:
@@ -94,9 +94,10 @@ class Page:
         inside = self.below(section, heading) if heading else [self.section(section)]
         return [read_table(each) for part in inside for each in part.iter("table")]
 
-    def figures(self, section: str, heading: str = "") -> list[tuple[str, str]]:
-        """The figures there: what is written in each, and its caption."""
-        inside = self.below(section, heading) if heading else [self.section(section)]
+    def figures(self, section: str = "", heading: str = "") -> list[tuple[str, str]]:
+        """The figures there, before all sections for "": what is written in each, and its caption."""
+        whole = self.section(section) if section else self.root.find(".//header")
+        inside = self.below(section, heading) if heading else [whole]
         figures = [each for part in inside for each in part.iter("figure")]
         return [(plain(each.find("div")), plain(each.find("figcaption"))) for each in figures]
 

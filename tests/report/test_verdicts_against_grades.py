@@ -333,13 +333,17 @@ def test_the_reach_of_so_many_problems(uneven, expected):
         assert f"failed on 8% of all problems of this kind, {often} such benchmarks" in text
 
 
-def test_settings_are_those_of_the_experiment(uneven):
+def test_settings_are_those_of_the_experiment(uneven, pools):
     said = " ".join(uneven.page.said("verdicts"))
     assert f"{SAMPLES} completions of one problem are not {SAMPLES} independent" in said
     assert "is shown to lie within the margin, 8 points" in said
     assert "The margin is the configuration's" in said
     assert "spread over 16 re-draws" in said
-    question, what = uneven.page.asked()[1:3]
+    _, question, ran, *_, what = uneven.page.asked()
+    models = len({model for _, model in pools})
+    wrote = models * SAMPLES * sum(PROBLEMS.values())
+    assert ran.startswith(f"What was run: {models} models wrote {wrote:,} completions (")
+    assert ran.endswith(" tokens) to Sums and Hard sums.")
     assert "between Middle one and New one" in question
     for text in (
         "of New one minus that of Middle one was factored", "cut to its top 2 and 8 directions",

@@ -92,7 +92,7 @@ def content(
     distances: dict[str, Distances],
     equal: EqualBytes | None,
     results: pd.DataFrame,
-    figure: Callable[[str, str], dict[str, Any]],
+    figure: Callable[[str, str], dict[str, Any] | None],
 ) -> dict[str, Any] | None:
     """What the template shows; None where no divergences were asked for.
 

@@ -161,14 +161,20 @@ def _content(
 
     placed = set()
 
-    def figure(stem: str, subject: str = "") -> dict[str, Any]:
+    def figure(stem: str, subject: str = "") -> dict[str, Any] | None:
+        """A figure, at the first place that asks for it; None at others."""
         name = kinds[stem].name(subject)
+        if name in placed:
+            return None
         placed.add(name)
         svg = drawn[name]
         return {"svg": Markup(svg), "caption": kinds[stem].caption}  # ours, not a model's text
 
     experiment = found.experiment
     results = frames["results"]
+    # The answer as a picture comes before everything else.
+    by_rank = "divergence" if distances else "accuracy-by-rank"
+    first = figure(by_rank, next(iter(experiment["benchmarks"])))
     benchmarks = [
         {
             "label": sentences.benchmark_label(found, name),
@@ -192,6 +198,8 @@ def _content(
         for delta in experiment["deltas"]
     ]
     content = {
+        "first": first,
+        "ran": sentences.ran(found),
         "name": experiment["name"],
         "title": experiment["title"],
         "asked": sentences.asked(found),

@@ -43,6 +43,20 @@ def asked(found: Evidence) -> list[str]:
     return [question, f"{_made(found)} {_read(found)}"]
 
 
+def ran(found: Evidence) -> str:
+    """What was run, in a line."""
+    records = [record["counts"] for shards in found.provenance.values() for record in shards]
+    labels = [entry["label"] for entry in found.experiment["benchmarks"].values()]
+    read = len(found.experiment["variants"]) - len(found.answering)
+    completions = sum(counts["completions"] for counts in records)
+    tokens = sum(counts["completion_tokens"] for counts in records)
+    return (
+        f"What was run: {len(found.sampled)} models wrote {completions:,} completions"
+        f" ({tokens:,} tokens) to {joined(labels)}"
+        + (f"; {read} more were only read on the derivative's text." if read else ".")
+    )
+
+
 def _made(found: Evidence) -> str:
     """How the variants were made, and which controls stand beside them."""
     experiment = found.experiment

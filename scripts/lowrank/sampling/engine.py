@@ -172,8 +172,8 @@ def kv_cache_bytes(serving: Serving, config: dict[str, Any], sequences: int) -> 
     """Memory for keys and values on a CPU, in bytes: `sequences` full ones, if there is room.
 
     At most half of what is free once the weights are there, so that jobs side by side find room;
-    with less than `sequences` need, vLLM stops some and computes them again later. InputError, which
-    says what is needed and what there is, if not even one full sequence fits.
+    with less than `sequences` need, vLLM stops some and computes them again later. InputError,
+    which says what is needed and what there is, if not even one full sequence fits.
     """
     heads = config.get("num_attention_heads", 1)
     size = config.get("head_dim") or config.get("hidden_size", heads) // heads
