@@ -95,7 +95,7 @@ class Page:
         return [read_table(each) for part in inside for each in part.iter("table")]
 
     def figures(self, section: str = "", heading: str = "") -> list[tuple[str, str]]:
-        """The figures there, before all sections for "": what is written in each, and its caption."""
+        """The figures there, before the sections for "": what is written in each, its caption."""
         whole = self.section(section) if section else self.root.find(".//header")
         inside = self.below(section, heading) if heading else [whole]
         figures = [each for part in inside for each in part.iter("figure")]
