@@ -112,7 +112,7 @@ def write_table(path: str | Path, table: "pandas.DataFrame") -> None:
     suffix = Path(path).suffix
     with whole_file(path) as temporary:
         if suffix == ".parquet":
-            table.to_parquet(temporary, index=False, compression="zstd")
+            table.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
         elif suffix == ".csv":
             table.to_csv(temporary, index=False, lineterminator="\n")
         else:
@@ -139,7 +139,9 @@ def growing_table(path: str | Path) -> Iterator[Callable[["pandas.DataFrame"], N
             rows = pandas.concat(waiting, ignore_index=True)
             group = pyarrow.Table.from_pandas(rows, preserve_index=False)
             if writer is None:
-                writer = pyarrow.parquet.ParquetWriter(temporary, group.schema, compression="zstd")
+                writer = pyarrow.parquet.ParquetWriter(
+                    temporary, group.schema, compression="zstd", write_page_checksum=True
+                )
                 closing.enter_context(writer)
             writer.write_table(group)
             waiting.clear()
@@ -219,7 +221,7 @@ def _read_parquet(path: Path, text: Sequence[str]) -> "pandas.DataFrame":
     import pyarrow
     import pyarrow.parquet
 
-    stored = pyarrow.parquet.read_table(path)
+    stored = pyarrow.parquet.read_table(path, page_checksum_verification=True)
     table = stored.to_pandas()
     for name in text:
         if name in stored.column_names and pyarrow.types.is_integer(stored.schema.field(name).type):

@@ -14,7 +14,13 @@ from lowrank.models.checkpoint import (
     is_quantised,
     open_checkpoint,
 )
-from lowrank.models.manifest import make_manifest, read_manifest, weight_hashes, write_manifest
+from lowrank.models.manifest import (
+    checked_manifest,
+    make_manifest,
+    read_manifest,
+    weight_hashes,
+    write_manifest,
+)
 from lowrank.plan.checkpoint_files import INDEX, SINGLE, weight_files
 
 
@@ -100,6 +106,17 @@ def test_a_manifest_is_held_against_the_files(copy):
     save_file({EMBEDDING: torch.ones(2), HEAD: torch.ones(2)}, folder / SINGLE)
     with pytest.raises(InputError, match=r"manifest.json says"):
         read_manifest(open_checkpoint(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", SINGLE])
+def test_a_flipped_bit_is_noticed_and_its_file_named(copy, name):
+    folder = copy("base")
+    write_manifest(folder, {"path": "x"})
+    content = bytearray((folder / name).read_bytes())
+    content[content.rindex(b"0") if name == "config.json" else -9] ^= 1  # 0 -> 1; in a weight
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: its content is not what manifest.json says"):
+        checked_manifest(open_checkpoint(folder))
 
 
 def test_a_manifest_of_another_tool_is_not_ours(copy):

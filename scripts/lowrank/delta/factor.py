@@ -23,7 +23,7 @@ from lowrank.devices import Need, take_device
 from lowrank.errors import InputError
 from lowrank.files import sha256, write_json, write_table
 from lowrank.models.checkpoint import Checkpoint, open_pair
-from lowrank.models.manifest import MANIFEST, read_manifest
+from lowrank.models.manifest import MANIFEST, checked_manifest, read_manifest
 from lowrank.models.safetensors_file import (
     SAFETENSORS_NAMES,
     TensorEntry,
@@ -238,7 +238,7 @@ def factor_pair(
 
     torch.set_num_threads(threads)
     base, derivative = open_pair(base_folder, derivative_folder)
-    manifests = read_manifest(base), read_manifest(derivative)
+    manifests = checked_manifest(base), checked_manifest(derivative)
     pairs = pair_tensors(base, derivative, leave_out)
     factored = [pair for pair in pairs if pair.role == "projection" and not pair.left_out]
     take_device(device, need=need(base.entry(pair.name).shape for pair in factored))

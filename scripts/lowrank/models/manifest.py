@@ -104,9 +104,17 @@ def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def weight_hashes(checkpoint: Checkpoint) -> dict[str, str]:
-    """`file_hashes` of the files that hold a checkpoint's tensors."""
-    names = sorted({entry.file.name for entry in checkpoint.tensors.values()})
-    return file_hashes(checkpoint.folder, names)
+    """`file_hashes` of the files that hold a checkpoint's tensors. Its configuration is checked."""
+    folder = checkpoint.folder
+    file_hashes(folder, [name for name in CONFIG_FILES if (folder / name).is_file()])
+    return file_hashes(folder, sorted({entry.file.name for entry in checkpoint.tensors.values()}))
+
+
+def checked_manifest(checkpoint: Checkpoint) -> dict[str, Any]:
+    """`read_manifest`; InputError also if the files do not hold what it says."""
+    if own_manifest(checkpoint.folder):
+        weight_hashes(checkpoint)
+    return read_manifest(checkpoint)
 
 
 def _changed(path: Path, how: str) -> InputError:

@@ -20,9 +20,9 @@ from lowrank.files import read_json, sha256, whole_file, write_json, write_table
 from lowrank.models.architecture import input_first, matrix_name
 from lowrank.models.checkpoint import Checkpoint, open_checkpoint, same_bytes
 from lowrank.models.manifest import (
+    checked_manifest,
     claim_checkpoint,
     gather_tokenizer,
-    read_manifest,
     write_manifest,
 )
 from lowrank.models.safetensors_file import (
@@ -235,7 +235,7 @@ def check_base(adapter: Contents, base: Checkpoint, where: Path) -> None:
                 " for"
             )
         return
-    known = _repositories(read_manifest(base)["source"])
+    known = _repositories(checked_manifest(base)["source"])
     short = named.rpartition("/")[2].lower()
     if short in {repo.rpartition("/")[2].lower() for repo in known}:
         return
