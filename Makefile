@@ -1,7 +1,7 @@
 # make run    set up .venv and run the embedded experiment; says where the report is
 # make test   set up .venv and run every test
 # make lint   what CI checks of the sources
-# make lock   resolve envs/venv.in again into envs/venv.txt (needs uv)
+# make lock   resolve envs/*.in again, into the locks of .venv and of the conda environments (needs uv)
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,6 +42,7 @@ lock:
 	$(LOCK) --constraint envs/venv.txt envs/venv-without-vllm.in \
 		--output-file envs/venv-without-vllm.txt
 	sed -i '/^\(nvidia\|cuda\)-/d' envs/venv-without-vllm.txt
+	$(PYTHON) envs/lock.py
 
 clean:
 	rm -rf $(VENV) $(VENV).part
