@@ -45,7 +45,7 @@ if Path("config.yaml").is_file():
 
 
 try:
-    shield()
+    shield(deployed=bool(workflow.deployment_settings.deployment_method))
     for file in workflow.configfiles:
         read_yaml(Path(file), file)
     experiment = load(config, module=__name__, given=workflow.config_settings.overwrite_config)
@@ -87,6 +87,10 @@ if not local:
 
 
 report: f"{HERE}/workflow/report/workflow.rst"
+
+
+# Looked for in the working directory, and with --sdm apptainer alone; see containers/apptainer.def.
+container: "containers/lowrank.sif"
 
 
 wildcard_constraints:

@@ -41,6 +41,12 @@ def test_python_and_drawing_settings_of_the_user_go(python, monkeypatch):
     assert os.environ["MY_OWN"] == "x"
 
 
+@pytest.mark.parametrize("deployed", [True, False])
+def test_what_is_installed_in_the_home_folder_stays_out_of_conda_environments(python, deployed):
+    shield(deployed)
+    assert ("PYTHONNOUSERSITE" in os.environ) is deployed
+
+
 def test_an_environment_without_python_is_refused_before_anything_changes(python):
     python.unlink()
     with pytest.raises(InputError, match="run Snakemake from an environment"):
