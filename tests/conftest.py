@@ -23,7 +23,10 @@ PLANTED = 3  # rank of the delta between base and derivative, before noise
 
 # The longest files first, and first of all the one that mostly waits (for a cluster's queue), so
 # that no worker is left alone with it in the end.
-FIRST = ("test_cluster.py", "test_workflow.py", "test_weights.py", "test_factor.py")
+FIRST = (
+    "test_cluster.py", "test_installed_environments.py", "test_workflow.py", "test_weights.py",
+    "test_factor.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -142,3 +142,14 @@ def test_an_environment_holds_what_its_programs_import(program, name):
 
 def test_every_environment_is_used():
     assert {name for _, name in rules()} == set(NAMES)
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "apptainer.def"])
+def test_an_image_is_made_of_the_same_environments(file):
+    text = (ROOT / "containers" / file).read_text()
+    (listed,) = re.findall(r"for name in (.*); do", text)
+    either = re.sub(r'"?sampling-(\$DEVICE|{{ DEVICE }})"?', "sampling-cpu sampling-cuda", listed)
+    assert sorted(either.split()) == NAMES
+    python, pip = (package.split("=")[1] for package in conda_packages("delta"))
+    assert f"python:{python}-slim" in text
+    assert f"pip=={pip}" in text

