@@ -57,7 +57,8 @@ def installed(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     path = f"{programs}:/usr/bin:/bin"
     snakemake(case, *asked, environment={"PATH": path, "PIP_NO_COMPILE": "1"})
     yield case
-    shutil.rmtree(folder)
+    # Nobody waits for it: it takes minutes on a disk that is told at once of every block set free.
+    subprocess.Popen(["rm", "-rf", folder], start_new_session=True)
 
 
 def python_of(case: Path, name: str) -> Path:
