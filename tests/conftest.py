@@ -23,7 +23,13 @@ PLANTED = 3  # rank of the delta between base and derivative, before noise
 
 # The longest files first, and first of all those that mostly wait (for a cluster), so that
 # no worker is left alone with one in the end.
-FIRST = ("test_cluster_faults.py", "test_cluster.py", "test_workflow.py", "test_weights.py", "test_factor.py")
+FIRST = (
+    "test_cluster_faults.py",
+    "test_cluster.py",
+    "test_workflow.py",
+    "test_weights.py",
+    "test_factor.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -158,17 +158,31 @@ main(sys.argv[1:])
 """
 
 
+PROFILE = (
+    *("--profile", "workflow/profiles/slurm"),
+    *("--slurm-status-command", "squeue", "--slurm-no-account"),
+)
+
+
 def submit(case: Path, slurm: Slurm, *arguments: str, check: bool = True, **more: str):
     """Run a case of the workflow by the SLURM profile. more: further environment variables."""
     return snakemake(
         case,
-        "--profile",
-        "workflow/profiles/slurm",
-        "--slurm-status-command",
-        "squeue",
-        "--slurm-no-account",
+        *PROFILE,
         *arguments,
         environment=slurm.environment | more,
         check=check,
         program=("-c", OFTEN),
     )
+
+
+def begin(case: Path, slurm: Slurm, *arguments: str) -> subprocess.Popen:
+    """As `submit`, but without waiting for the end; what is said goes to the case's said.log."""
+    with (case / "said.log").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-c", OFTEN, *PROFILE, *arguments],
+            cwd=case,
+            env=os.environ | slurm.environment,
+            stdout=said,
+            stderr=said,
+        )
