@@ -22,16 +22,16 @@ def run(main: Callable[[], None]) -> int:
 
     Returns the exit status.
     """
-    try:
-        with ending.listening():
+    with ending.listening():
+        try:
             main()
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except ending.Ended:
-        print(ending.MESSAGE, file=sys.stderr)
-        return ending.STATUS
-    return 0
+        except InputError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
+        except ending.Ended:
+            print(ending.MESSAGE, file=sys.stderr)
+            return ending.STATUS
+        return 0
 
 
 def run_and_leave(main: Callable[[], None]) -> NoReturn:
