@@ -176,13 +176,13 @@ def submit(case: Path, slurm: Slurm, *arguments: str, check: bool = True, **more
     )
 
 
-def begin(case: Path, slurm: Slurm, *arguments: str) -> subprocess.Popen:
+def begin(case: Path, slurm: Slurm, *arguments: str, **more: str) -> subprocess.Popen:
     """As `submit`, but without waiting for the end; what is said goes to the case's said.log."""
     with (case / "said.log").open("w") as said:
         return subprocess.Popen(
             [sys.executable, "-c", OFTEN, *PROFILE, *arguments],
             cwd=case,
-            env=os.environ | slurm.environment,
+            env=os.environ | slurm.environment | more,
             stdout=said,
             stderr=said,
         )
