@@ -8,7 +8,7 @@ from typing import Any
 
 STATUS = 128 + signal.SIGTERM  # as a shell has it for a program that SIGTERM ended
 MESSAGE = (
-    "ended by SIGTERM (a time limit, or somebody's wish): what was finished is kept, run it again"
+    "ended by SIGTERM (a time limit, or it was cancelled): what was finished is kept, run it again"
     " to go on from there"
 )
 
