@@ -139,6 +139,10 @@ PartitionName=main Nodes={node} Default=YES MaxTime=INFINITE State=UP
         yield slurm
     finally:
         slurm.ask("scancel", "--quiet", "--user=root")
+        for _ in range(40):  # a job's processes outlive the daemons
+            if not slurm.ask("squeue", "--noheader"):
+                break
+            time.sleep(0.25)
         for daemon in reversed(list(slurm.running)):
             slurm.stop(daemon)
 

@@ -47,7 +47,9 @@ def over_its_time(slurm, undisturbed, tmp_path_factory):
     """A run that goes on beside the other tests: its first job has a minute and is not warned."""
     case = unsampled(undisturbed, tmp_path_factory.mktemp("late"), runtime=1)
     allow(case, 3)
-    return case, begin(case, slurm, SAMPLES, "--default-resources", "slurm_extra=''")
+    run = begin(case, slurm, SAMPLES, "--default-resources", "slurm_extra=''")
+    yield case, run
+    run.kill()
 
 
 def test_daemons_restarted_node_drained_job_cancelled(slurm, undisturbed, over_its_time, tmp_path):
