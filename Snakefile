@@ -93,6 +93,11 @@ report: f"{HERE}/workflow/report/workflow.rst"
 container: "containers/lowrank.sif"
 
 
+# A scheduler sends SIGTERM to every process of a job. The shell then waits for its program, which
+# says its last words and keeps what it has finished (lowrank.ending).
+shell.prefix("set -euo pipefail; trap : TERM; ")
+
+
 wildcard_constraints:
     model="|".join(experiment.read + list(experiment.models)),
     delta="|".join(experiment.deltas),

@@ -21,11 +21,11 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 PLANTED = 3  # rank of the delta between base and derivative, before noise
 
 
-# The longest files first, and first of all the one that mostly waits (for a cluster's queue), so
-# that no worker is left alone with it in the end.
+# The longest files first, and first of all those that mostly wait (for a cluster), so that
+# no worker is left alone with one in the end.
 FIRST = (
-    "test_cluster.py", "test_installed_environments.py", "test_workflow.py", "test_weights.py",
-    "test_factor.py",
+    "test_cluster_faults.py", "test_installed_environments.py", "test_cluster.py",
+    "test_workflow.py", "test_weights.py", "test_factor.py",
 )  # fmt: skip
 
 
@@ -256,6 +256,15 @@ def case(finished: Path, tmp_path: Path) -> Path:
     from workflow_case import copy_case
 
     return copy_case(finished, tmp_path / "case")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A SLURM of one node, see slurm_case.py."""
+    from slurm_case import cluster
+
+    with cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

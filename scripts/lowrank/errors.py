@@ -1,10 +1,12 @@
-"""The one kind of error a user can mend, and how a program says it."""
+"""The one kind of error a user can mend, and how a program says it and ends."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from lowrank import ending
 
 
 class InputError(ValueError):
@@ -16,13 +18,20 @@ class InputError(ValueError):
 
 
 def run(main: Callable[[], None]) -> int:
-    """Call `main`; print an InputError as one line on stderr. Returns the exit status."""
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    """Call `main`; print an InputError, or that SIGTERM came, as one line on stderr.
+
+    Returns the exit status.
+    """
+    with ending.listening():
+        try:
+            main()
+        except InputError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
+        except ending.Ended:
+            print(ending.MESSAGE, file=sys.stderr)
+            return ending.STATUS
+        return 0
 
 
 def run_and_leave(main: Callable[[], None]) -> NoReturn:

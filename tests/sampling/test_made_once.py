@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from sampling_case import (
     run,
 )
 
+from lowrank.ending import Ended, listening
 from lowrank.errors import InputError
 from lowrank.models.manifest import FORMAT
 from lowrank.sampling import completions, engine
@@ -274,3 +277,27 @@ def test_kill_9_costs_nothing_that_was_finished(folder):
     run(folder, "killed.parquet", "--samples", "40", start=counting(more))
     assert len(more) == len(whole) - there
     assert output.read_bytes() == (folder / "unkilled.parquet").read_bytes()
+
+
+def test_sigterm_ends_sampling_when_all_that_is_finished_is_kept(folder):
+    whole = run(folder, "unended.parquet", "--samples", "40")
+    name, seen, more = "ended.parquet", [], []
+
+    def start(serving, sequences):
+        def complete(requests):
+            for number, finished in enumerate(pretend(serving, sequences, seen)(requests)):
+                if number == 31:  # in the step that finishes the 16th
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield finished
+
+        return complete
+
+    with pytest.raises(Ended), listening():
+        run(folder, name, "--samples", "40", start=start)
+    assert len(kept(folder / name)) == len(seen) == 16
+    assert not (folder / name).exists()
+    (setting,) = (folder / f"{name}.store").glob("*/")
+    assert not list(setting.glob("turn-*"))  # so that another machine need not wait
+    run(folder, name, "--samples", "40", start=counting(more))
+    assert len(more) == len(whole) - 16
+    assert (folder / name).read_bytes() == (folder / "unended.parquet").read_bytes()

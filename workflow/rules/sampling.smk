@@ -78,4 +78,5 @@ rule sample:
         " --think-prefix={params.think_prefix:q}"
         " {resources.speed_flags} --memory-mb {resources.mem_mb} --threads {threads}"
         # Snakemake removes the log of a job that is tried again; the first failure stays in .all.
-        " 2>&1 | tee -a {log}.all > {log}"
+        # SIGTERM goes to all processes of a job: tee must outlive the program's last words.
+        " 2>&1 | (trap '' TERM; exec tee -a {log}.all > {log})"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lowrank import ending
 from lowrank.devices import Need, take_device
 from lowrank.errors import InputError
 from lowrank.files import write_json, write_table
@@ -182,7 +183,10 @@ def make(
     folder: Path,
     start: Callable[[Serving, int], Complete],
 ) -> dict[str, store.Kept]:
-    """Start an engine and have it make what is missing, each completion into the store."""
+    """Start an engine and have it make what is missing, each completion into the store.
+
+    SIGTERM ends it after a step of the engine, when all that is finished is in the store.
+    """
     if job.serving.adapter is not None:
         read_factors(job.serving.adapter, open_checkpoint(job.serving.model))
     run = store.Run(
@@ -197,7 +201,7 @@ def make(
     progress = Progress(len(waiting), "completions")
     made: dict[str, store.Kept] = {}
     tokens, began = 0, time.monotonic()
-    with store.segment(folder, run) as segment:
+    with store.segment(folder, run) as segment, ending.held() as may_end:
         for finished, unfinished in complete(one.request for one in waiting):
             block = []
             for completion in finished:
@@ -222,6 +226,7 @@ def make(
                 so_far = tokens + unfinished
                 rate = so_far / max(time.monotonic() - began, 1e-9)
                 progress.step(len(finished), f"{so_far} tokens, {rate:.0f}/s")
+            may_end()
     print(f"{tokens} tokens after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     return made
 
