@@ -103,8 +103,12 @@ def test_concentration_is_the_fewest_tokens_that_hold_the_share(kl, share, wante
 
 
 def test_the_first_screen_names_the_lowest_and_the_highest_rank():
-    shares = {"r2-copy": (0.5, 0.4, 0.6), "r8-copy": (0.992, 0.99, 0.995),
-              "r2-keep": (0.3, float("nan"), float("nan")), "r8-keep": (0.7, 0.65, 0.72)}  # fmt: skip
+    shares = {
+        "r2-copy": (0.5, 0.4, 0.6),
+        "r8-copy": (0.992, 0.99, 0.995),
+        "r2-keep": (0.3, float("nan"), float("nan")),
+        "r8-keep": (0.7, 0.65, 0.72),
+    }
     rows = [(model, "recovered", *ends) for model, ends in shares.items()]
     rows += [(model, "equal_top", 0.1, 0.1, 0.1) for model in shares]
     rows += [("mid", "kl", 0.01234, 0.01, 0.02), ("new", "kl", 0.0, 0.0, 0.0)]

@@ -92,9 +92,7 @@ def test_parts_of_what_is_configured_are_read(folder):
 )
 def test_parts_of_something_else_are_refused(folder, changes):
     found = record(folder, **changes)
-    with pytest.raises(
-        InputError, match=r"located/locate\.json: is of other text.*forcerun locate"
-    ):
+    with pytest.raises(InputError, match=r"located/locate\.json: is of other.*forcerun locate"):
         located.gather(found, "sums")
 
 
