@@ -1,6 +1,7 @@
 """A page is never drawn of samples that were made otherwise than it says, or not all alike."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -12,11 +13,16 @@ from lowrank.report.evidence import gather
 from lowrank.report.page import build
 
 
-@pytest.fixture
-def case(tmp_path):
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
     """Results that agree; returns their folder."""
-    results_of(tmp_path)
-    return tmp_path
+    return results_of(tmp_path_factory.mktemp("results")).parent
+
+
+@pytest.fixture
+def case(results, tmp_path):
+    """The same to be changed."""
+    return shutil.copytree(results, tmp_path / "case")
 
 
 def check(results, **changes):
