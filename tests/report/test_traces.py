@@ -51,13 +51,19 @@ def test_samples_that_lack_the_row_or_have_it_twice_are_refused(tmp_path):
         shown(tmp_path)
 
 
-def test_where_all_are_wrong_one_is_shown_and_the_rule_says_so(tmp_path):
+def test_where_no_problem_has_both_the_first_of_each_is_shown(tmp_path):
+    """As with a completion a problem. They are of two problems, and the rule says nothing else."""
     results_of(tmp_path, EXPERIMENT)
     path = tmp_path / "grades/sums/r2-copy.parquet"
-    pd.read_parquet(path).assign(correct=False, answer=None).to_parquet(path)
+    grades = pd.read_parquet(path)
+    right = grades["problem_id"] > "p2"
+    grades.assign(correct=right, answer=grades["answer"].where(right)).to_parquet(path)
     told = shown(tmp_path)
-    assert told["choice"].startswith("Of r = 2, copy on the first problem: its")
-    (trace,) = told["shown"]
-    assert trace["title"] == (
+    assert told["choice"].startswith("Of r = 2, copy: its first right and first wrong completion,")
+    titles = [trace["title"] for trace in told["shown"]]
+    assert titles[0].startswith("Problem p3, sample 0: answered ")
+    assert titles[1] == (
         "Problem p0, sample 0: answered none (wrong; the answer is 1), 9 tokens, ended by stop"
     )
+    grades.assign(correct=False).to_parquet(path)
+    assert len(shown(tmp_path)["shown"]) == 1
