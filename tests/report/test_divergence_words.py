@@ -157,3 +157,12 @@ def test_nats_are_shown_in_thousandths(nats, text):
 @pytest.mark.parametrize(("p", "text"), [(0.0009, "< 0.001"), (0.001, "0.001"), (0.0316, "0.032")])
 def test_small_p_values_have_a_bound(p, text):
     assert divergences.chance(p) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(0.5, 0.6, "50.0% \N{EN DASH} 60.0%"), (1 - 1e-11, 1.0, ""), (float("nan"), 0.6, ""),
+     (0.5, float("nan"), "")],
+)  # fmt: skip
+def test_an_interval_is_shown_where_it_has_a_width(low, high, text):
+    assert divergences.span({"low": low, "high": high}, divergences.share_of_way) == text
