@@ -57,7 +57,9 @@ class Case:
         return pd.read_csv(self.folder / f"divergence/{benchmark}/summary/contrasts.csv")
 
     def figure(self, benchmark, place):
-        number, caption = self.page.figures("divergence", LABELS[benchmark])[place]
+        """One of a benchmark's figures; the first of all stands above everything instead."""
+        above = self.page.figures() if benchmark == "sums" else []
+        number, caption = [*above, *self.page.figures("divergence", LABELS[benchmark])][place]
         return self.drawn[number], caption
 
 
