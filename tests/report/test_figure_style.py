@@ -13,15 +13,16 @@ from lowrank.report import figure_style
 
 SCRIPTS = Path(figure_style.__file__).parents[2]
 TEMPLATE = SCRIPTS.parent / "workflow/report/template.html.j2"
+COLOURS = [each for each in vars(figure_style).values() if re.fullmatch("#[0-9a-f]{6}", str(each))]
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> str:
-    """A saved figure with a line in every colour, markers, and a clipped panel."""
+    """A saved figure with a clipped line in every colour that figures may have."""
     with figure_style.mpl.rc_context(figure_style.STYLE):
         figure = Figure(figsize=(3, 2))
         axes = figure.subplots()
-        for place, colour in enumerate(figure_style.THEME):
+        for place, colour in enumerate(COLOURS):
             axes.plot([0, 1], [place, place + 0.123456], color=colour, marker="o")
         axes.set_title("0.1234 & <more>")
     stem = tmp_path_factory.mktemp("style") / "lines"
@@ -62,7 +63,9 @@ def test_every_colour_is_the_pages_own_on_light_and_on_dark_paper(drawn):
     inside = figure_style.inline(drawn, "x")
     assert not re.search("#[0-9a-f]{6}", inside)
     template = TEMPLATE.read_text(encoding="utf-8")
-    for colour, name in figure_style.THEME.items():
+    assert set(COLOURS) == set(figure_style.THEME)
+    for colour in COLOURS:
+        name = figure_style.THEME[colour]
         assert colour in drawn
         assert f"var(--{name})" in inside
         light, _dark = re.findall(rf"--{name}: (#\w+);", template)
