@@ -113,6 +113,16 @@ def test_another_adapter_than_the_one_that_was_served_is_refused(tmp_path):
         check(tmp_path, **asked)
 
 
+def test_a_variant_is_served_in_its_own_dtype(tmp_path):
+    more = {"r2-copy-float32": variant(2, "copy", dtype="float32")}
+    asked = {"variants": EXPERIMENT["variants"] | more, "serve_dtype": ["bfloat16", "float32"]}
+    results_of(tmp_path, EXPERIMENT | asked)
+    check(tmp_path, **asked)
+    edit(tmp_path, "r2-copy-float32", "engine", "dtype", "bfloat16")
+    with pytest.raises(InputError, match="dtype is 'bfloat16', the configuration says 'float32'"):
+        check(tmp_path, **asked)
+
+
 def test_settings_of_one_model_are_its_own(case):
     for part in ("1-of-2", "2-of-2"):
         edit(case, "r8-copy", "engine", "quantization", "fp8", part)
