@@ -14,9 +14,9 @@ SCALES = {
 HOSTILE = "<script>alert(1)</script>\N{RIGHT-TO-LEFT OVERRIDE}"
 
 
-def make_divergences(folder, scales=SCALES, tokens=30, problems=PROBLEMS, **more):
+def make_divergences(folder, scales=SCALES, tokens=30, problems=PROBLEMS, benchmark="sums", **more):
     """Tables of every model, as the phase writes them; more: what write_divergences takes."""
-    where = folder / "divergence/sums"
+    where = folder / f"divergence/{benchmark}"
     draw = np.random.default_rng(0)
     rows = [
         (f"p{problem}", sample, position)
@@ -42,5 +42,5 @@ def make_divergences(folder, scales=SCALES, tokens=30, problems=PROBLEMS, **more
     ladders = {"copy": {"r2-copy": 2, "r8-copy": 8}, "keep": {"r2-keep": 2, "r8-keep": 8}}
     pairs = [("r2-copy", "r2-keep"), ("r8-copy", "r8-keep")]
     paths = {model: where / f"{model}.parquet" for model in scales}
-    write_divergences(paths, "mid", ladders, pairs, "sums", where / "summary", **more)
+    write_divergences(paths, "mid", ladders, pairs, benchmark, where / "summary", **more)
     return where

@@ -38,8 +38,23 @@ class Built:
 
 
 def build_uneven(folder: Path) -> Built:
-    """Figures are kept instead of drawn: in the place of each stands its number."""
+    """The uneven case's results below `folder`, and their report."""
     path = make_uneven(folder)
+    page, drawn = build_kept(path)
+    experiment = read_json(path)
+    models = [*experiment["references"], *experiment["variants"]]
+    grades = {
+        benchmark: {m: pd.read_parquet(folder / f"grades/{benchmark}/{m}.parquet") for m in models}
+        for benchmark in experiment["benchmarks"]
+    }
+    return Built(folder, experiment, page, drawn, grades)
+
+
+def build_kept(path: Path) -> tuple[Page, dict[str, Figure]]:
+    """Build the report of an experiment.json beside it; figures are kept instead of drawn.
+
+    In the place of each stands its number.
+    """
     drawn: dict[str, Figure] = {}
 
     def keep(figure: Figure, file: Path, **_: object) -> None:
@@ -49,11 +64,5 @@ def build_uneven(folder: Path) -> Built:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", keep)
-        page = build(path, folder, folder / "report")
-    experiment = read_json(path)
-    models = [*experiment["references"], *experiment["variants"]]
-    grades = {
-        benchmark: {m: pd.read_parquet(folder / f"grades/{benchmark}/{m}.parquet") for m in models}
-        for benchmark in experiment["benchmarks"]
-    }
-    return Built(folder, experiment, Page(page), drawn, grades)
+        page = build(path, path.parent, path.parent / "report")
+    return Page(page), drawn

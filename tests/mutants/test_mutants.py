@@ -8,7 +8,7 @@ import run
 
 ROOT = Path(__file__).parents[2]
 # Wings whose wiring a change could break in silence: five faults a module, at least.
-COMPLETE = ("plan", "delta", "variants", "sampling", "grading", "metrics")
+COMPLETE = ("plan", "delta", "variants", "sampling", "grading", "metrics", "report")
 LISTED = {path.stem for path in Path(__file__).parent.glob("*.yaml")}
 
 

@@ -1,6 +1,7 @@
 """A page is never drawn of samples that were made otherwise than it says, or not all alike."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -12,11 +13,16 @@ from lowrank.report.evidence import gather
 from lowrank.report.page import build
 
 
-@pytest.fixture
-def case(tmp_path):
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
     """Results that agree; returns their folder."""
-    results_of(tmp_path)
-    return tmp_path
+    return results_of(tmp_path_factory.mktemp("results")).parent
+
+
+@pytest.fixture
+def case(results, tmp_path):
+    """The same to be changed."""
+    return shutil.copytree(results, tmp_path / "case")
 
 
 def check(results, **changes):
@@ -54,6 +60,8 @@ def test_no_page_is_drawn_of_others(case):
         ("think_prefix", ""),
         ("device", "cuda"),
         ("compute_dtype", None),
+        ("quantization", "fp8"),
+        ("batch_invariant", True),
     ],
 )
 def test_another_configuration_than_the_samples_is_refused(case, key, value):
@@ -71,6 +79,7 @@ def test_another_configuration_than_the_samples_is_refused(case, key, value):
         ("engine", "dtype", "float32", "dtype is 'float32', the configuration says 'bfloat16'"),
         ("model", "sha256", "b" * 64, "sha256 is 'bbb.*, the model's manifest says"),
         ("part", "samples", 4, "samples is 4, the configuration says 8"),
+        ("part", "parts", 3, "parts is 3, the configuration says 2"),
         ("engine", "versions", {"vllm": "1"}, r"engine\.versions differs.*mid.*vllm: 1 and 0"),
         ("prompt", "tokenizer_sha256", "a" * 64, r"prompt\.tokenizer_sha256 differs from that in"),
         ("prompt", "end_tokens", [2, 3], r"prompt\.end_tokens differs from that in"),
@@ -102,6 +111,28 @@ def test_another_adapter_than_the_one_that_was_served_is_refused(tmp_path):
     edit(tmp_path, "r8-copy", "model", "adapter_sha256", "a" * 64)
     with pytest.raises(InputError, match=r"r8-copy/1-of-2\.json: .* adapter's record says None"):
         check(tmp_path, **asked)
+
+
+def test_a_variant_is_served_in_its_own_dtype(tmp_path):
+    more = {"r2-copy-float32": variant(2, "copy", dtype="float32")}
+    asked = {"variants": EXPERIMENT["variants"] | more, "serve_dtype": ["bfloat16", "float32"]}
+    results_of(tmp_path, EXPERIMENT | asked)
+    check(tmp_path, **asked)
+    edit(tmp_path, "r2-copy-float32", "engine", "dtype", "bfloat16")
+    with pytest.raises(InputError, match="dtype is 'bfloat16', the configuration says 'float32'"):
+        check(tmp_path, **asked)
+
+
+def test_settings_of_one_model_are_its_own(case):
+    for part in ("1-of-2", "2-of-2"):
+        edit(case, "r8-copy", "engine", "quantization", "fp8", part)
+    with pytest.raises(InputError, match=r"r8-copy/1-of-2.* is 'fp8', the configuration says None"):
+        check(case)
+    own = {"models": {"r8-*": {"quantization": "fp8"}}}
+    named = r"samples/sums/r8-keep/1-of-2\.json: engine\.quantization is None, .* says 'fp8'"
+    with pytest.raises(InputError, match=named) as error:
+        check(case, sampling=EXPERIMENT["sampling"] | own)
+    assert "r8-copy" not in str(error.value)
 
 
 def test_versions_may_differ_where_that_was_asked_for(case):
@@ -141,6 +172,25 @@ def test_comparisons_of_other_models_are_refused(case):
     del variants["r8-keep"]
     with pytest.raises(InputError, match="has r8-keep, which the configuration does not ask for"):
         check(case, variants=variants)
+    path = case / "comparisons/sums.json"
+    record = json.loads(path.read_text())
+    record["models"].remove("r2-keep")
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"sums\.csv: lacks r2-keep\. .*--forcerun compare"):
+        check(case)
+
+
+def test_comparisons_of_a_pool_are_held_against_the_grades_of_its_benchmarks(tmp_path):
+    more = EXPERIMENT["benchmarks"] | {"more": EXPERIMENT["benchmarks"]["sums"]}
+    pools = {"all": {"label": "All", "benchmarks": ["sums", "more"]}}
+    results_of(tmp_path, EXPERIMENT | {"benchmarks": more, "pools": pools})
+    check(tmp_path, benchmarks=more, pools=pools)
+    record = tmp_path / "comparisons/all.json"
+    said = json.loads(record.read_text())
+    said["grades"]["more"]["mid"] = "0" * 64
+    record.write_text(json.dumps(said))
+    with pytest.raises(InputError, match=r"comparisons/all\.csv: .*grades/more/mid\.parquet"):
+        check(tmp_path, benchmarks=more, pools=pools)
 
 
 def test_comparisons_of_other_grades_or_changed_by_hand_are_refused(case):
@@ -161,5 +211,12 @@ def test_comparisons_of_other_grades_or_changed_by_hand_are_refused(case):
 
 
 def test_many_differences_are_counted_not_listed(case):
-    with pytest.raises(InputError, match="and 7 more"):
+    with pytest.raises(InputError, match="and 7 more") as error:
         check(case, seed=1)
+    assert str(error.value).count("seed is 0, the configuration says 1") == 5
+    for model in ("mid", "new", "r2-copy", "r8-copy"):
+        for part in ("1-of-2", "2-of-2"):
+            edit(case, model, "sampling", "seed", 1, part)
+    with pytest.raises(InputError, match=r"says 1\. A page") as error:
+        check(case, seed=1)
+    assert str(error.value).count("seed is 0, the configuration says 1") == 4

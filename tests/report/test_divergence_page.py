@@ -11,7 +11,9 @@ from report_case import EXPERIMENT, SERVED, evaluate, make_results, results_of, 
 
 from lowrank.errors import InputError
 from lowrank.files import write_json, write_table
+from lowrank.report import divergences
 from lowrank.report.divergences import share_of_way, shown
+from lowrank.report.evidence import gather, read_experiment
 from lowrank.report.outputs import outputs
 from lowrank.report.page import build
 
@@ -178,6 +180,15 @@ def test_as_much_must_be_read_as_is_asked_for(changed, tmp_path):
     change(where / "reference/reference.json", "asked", "tokens", value=10)
     with pytest.raises(InputError, match="'tokens': 10} are read, the configuration says"):
         build(path, path.parent, tmp_path / "report")
+
+
+def test_more_cannot_be_read_than_there_is(changed):
+    """Of 8 completions a problem, 50 are asked for: the 8 are as much as is wanted."""
+    path, where = changed
+    change(path, "divergence", "samples", value=50)
+    change(where / "reference/reference.json", "asked", "samples", value=8)
+    found = gather(read_experiment(path), path.parent)
+    assert divergences.gather(found)["sums"].read["asked"]["samples"] == 8
 
 
 @pytest.mark.parametrize(

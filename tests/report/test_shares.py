@@ -62,5 +62,11 @@ def test_of_many_experts_a_few_are_drawn():
         chosen = experts.few(table)
         assert (chosen.groupby("layer").tensor.nunique() == shown).all()
         assert (chosen.groupby("tensor").size() == 3).all()
+        drawn = sorted({int(name.split(".")[4]) for name in chosen.tensor})
+        assert drawn == list(range(0, count, max(1, count // shown)))  # evenly, from the first on
+    one = spectrum_of_experts(64)
+    both = pd.concat([one, one.replace("w1", "w2", regex=True)])
+    types = experts.few(experts.by_type(both)).groupby(["layer", "module"])
+    assert types.tensor.nunique().tolist() == [experts.SHOWN] * 4
     figure = figures.spectra(spectrum_of_experts(64))
     assert len(figure.axes[1].lines) == 2 * experts.SHOWN

@@ -155,10 +155,11 @@ def shown(text: str) -> str:
 
 
 def thousandths(value: float) -> str:
-    """A number of nats in thousandths, with three digits."""
+    """A number of nats in thousandths, with three digits; whole from a nat on."""
     if not np.isfinite(value):
         return DASH
-    return f"{1000 * value:.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"
+    shape = ",.0f" if abs(value) >= 0.9995 else ".3g"  # 1,500 and not 1.5e+03
+    return f"{1000 * value:{shape}}".replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
 def share_of_way(share: float) -> str:

@@ -22,7 +22,7 @@ def traces(found: Evidence) -> dict[str, Any]:
     benchmark = next(iter(experiment["benchmarks"]))
     model = min(found.answered, key=lambda name: found.answered[name]["rank"])
     grades = found.grades[benchmark, model]
-    # The first problem with both, so that the two can be compared; else whatever comes first.
+    # The first problem with both, so that the two can be compared; else the first of each.
     mixed = grades.groupby("problem_id", sort=False)["correct"].transform(
         lambda c: 0 < c.mean() < 1
     )
@@ -32,10 +32,10 @@ def traces(found: Evidence) -> dict[str, Any]:
         rows = there[there["correct"] == right]
         if len(rows):
             shown.append(_trace(found, benchmark, model, rows.iloc[0]))
-    which = "the first problem that it answers sometimes rightly, sometimes wrongly"
+    where = " on the first problem that it answers sometimes rightly, sometimes wrongly"
     return {
-        "choice": f"Of {found.label(model)} on {which if mixed.any() else 'the first problem'}: its"
-        " first right and first wrong completion, chosen by this rule and not by eye.",
+        "choice": f"Of {found.label(model)}{where if mixed.any() else ''}: its first right and"
+        " first wrong completion, chosen by this rule and not by eye.",
         "shown": shown,
     }
 
