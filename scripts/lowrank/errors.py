@@ -1,6 +1,7 @@
 """The one kind of error a user can mend, and how a program says it and ends."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -17,8 +18,20 @@ class InputError(ValueError):
     """
 
 
+# What a disk refuses -> what is wrong, and what to do.
+MORE_ROOM = "make room, or let results lie where there is more"
+MAY_WRITE = "change that, or let results lie elsewhere"
+REFUSED = {
+    errno.ENOSPC: ("the disk is full", MORE_ROOM),
+    errno.EDQUOT: ("the quota on this disk is full", MORE_ROOM),
+    errno.EFBIG: ("the file is larger than is allowed here (ulimit -f)", "raise that limit"),
+    errno.EROFS: ("nothing can be written on this disk", MAY_WRITE),
+    errno.EACCES: ("this is not permitted", MAY_WRITE),
+}
+
+
 def run(main: Callable[[], None]) -> int:
-    """Call `main`; print an InputError, or that SIGTERM came, as one line on stderr.
+    """Call `main`; print an InputError, what the disk refused, or that SIGTERM came, as one line.
 
     Returns the exit status.
     """
@@ -27,6 +40,16 @@ def run(main: Callable[[], None]) -> int:
             main()
         except InputError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            why, remedy = REFUSED[error.errno]
+            where = f"{error.filename}: " if error.filename else ""
+            print(
+                f"error: {where}{why}; {remedy}, and run it again: what was finished is kept",
+                file=sys.stderr,
+            )
             return 1
         except ending.Ended:
             print(ending.MESSAGE, file=sys.stderr)

@@ -45,6 +45,9 @@ def whole_file(path: str | Path, digest: Callable[[], str] | None = None) -> Ite
         note_written(path.parent, path.name, content, done=False)
         os.replace(temporary, path)
         note_written(path.parent, path.name, content)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # libraries leave it out
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

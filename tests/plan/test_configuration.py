@@ -409,6 +409,11 @@ def test_a_wrong_question_is_refused_by_name(change, said):
         ),
         (
             "models.rl",
+            {"label": "x", "path": "resources/mini/problems.jsonl"},
+            "resources/mini/problems.jsonl: is no folder; a checkpoint's folder expected",
+        ),
+        (
+            "models.rl",
             {"label": "x", "adapter": {"path": "resources/none"}, "on": "sft"},
             "models.rl.adapter.path: resources/none: no such file or folder",
         ),

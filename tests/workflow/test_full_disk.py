@@ -27,8 +27,7 @@ def jobs(finished) -> dict[str, tuple[str, list[str]]]:
     for block in re.split(r"\n(?=(?:local)?rule )", said):
         command = re.search(r"Shell command: (python .*?) (?:&>|2>&1 \|) ", block, re.DOTALL)
         written = re.search(r"\n    output: (.*)", block)
-        # Of variants the one with an adapter merged.
-        if command and written and "r0-copy" not in command[1]:
+        if command and written:
             rule = re.match(r"(?:local)?rule (\w+):", block)[1]
             found[rule] = command[1], written[1].split(", ")
     return found
@@ -36,10 +35,9 @@ def jobs(finished) -> dict[str, tuple[str, list[str]]]:
 
 def contents(case: Path, names: list[str]) -> dict[str, bytes]:
     """What lies under these names, files of folders by their own."""
-    files = [f for name in names for f in ([case / name], (case / name).rglob("*"))[(case / name).is_dir()]]  # fmt: skip
-    return {
-        path.relative_to(case).as_posix(): path.read_bytes() for path in files if path.is_file()
-    }
+    found = [path for name in names for path in (case / name, *(case / name).rglob("*"))]
+    return {str(path.relative_to(case)): path.read_bytes() for path in found
+            if path.is_file() and path.name != ".snakemake_timestamp"}  # fmt: skip
 
 
 def run(command: str, case: Path, limit: int = resource.RLIM_INFINITY):

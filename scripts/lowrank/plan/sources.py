@@ -10,10 +10,8 @@ def weight_names_of(source: Model) -> list[str]:
     """Names of the weight files of a model: those in its folder; on a hub, as `shards` says.
 
     What lies on a hub is not asked for while planning, which works without a network. An adapter's
-    model is merged into one file.
+    model, which names neither folder nor shards, is merged into one file.
     """
-    if "adapter" in source:
-        return [SINGLE]
     if "path" in source:
         folder = locate(source["path"])
         if not folder.is_dir():
