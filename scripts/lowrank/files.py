@@ -224,8 +224,11 @@ def _read_parquet(path: Path, text: Sequence[str]) -> "pandas.DataFrame":
     import pyarrow
     import pyarrow.parquet
 
-    stored = pyarrow.parquet.read_table(path, page_checksum_verification=True)
-    table = stored.to_pandas()
+    try:
+        stored = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+        table = stored.to_pandas()
+    except Exception as error:  # of what pyarrow makes of a damaged file anything can come
+        raise ValueError(str(error) or type(error).__name__) from None
     for name in text:
         if name in stored.column_names and pyarrow.types.is_integer(stored.schema.field(name).type):
             table[name] = stored.column(name).to_pandas(integer_object_nulls=True)
