@@ -240,6 +240,8 @@ def test_finished_matrices_are_taken_over_and_damaged_ones_redone(
     flipped[-5] ^= 1
     basis_file(folder, second).write_bytes(flipped)
     basis_file(folder, third).unlink()
+    with pytest.raises(InputError, match=f"{second}.safetensors: damaged .*; run delta_svd.py"):
+        read_sigma(folder, second)
     (folder / "manifest.json").unlink()
     factor_pair(trio.base, trio.derivative, folder)
     assert names == [first, second, third]

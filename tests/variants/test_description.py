@@ -115,7 +115,7 @@ def test_a_file_that_is_not_the_recorded_one_is_refused(delta, trio, tmp_path):
         write_description(delta, trio.base, trio.derivative, "sparse", rank, tmp_path / str(rank))
     name = "description.safetensors"
     (tmp_path / "2" / name).write_bytes((tmp_path / "3" / name).read_bytes())
-    with pytest.raises(InputError, match=r"description\.json says \d+; run build_description\.py"):
+    with pytest.raises(InputError, match=r"2/description.safetensors: was changed since it was"):
         open_description(tmp_path / "2", open_checkpoint(trio.base))
 
 

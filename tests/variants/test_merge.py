@@ -308,6 +308,17 @@ def test_errors_name_the_tensor_and_leave_no_manifest(trio, adapters, tmp_path):
         write_variant(trio.base, heads, tmp_path / "v", trio.base, None)
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_an_adapter_that_was_changed_is_refused_by_name(trio, adapters, tmp_path, name):
+    adapter = shutil.copytree(adapters["rl", 4], tmp_path / "r4")
+    content = bytearray((adapter / name).read_bytes())
+    content[-9] ^= 1
+    (adapter / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: (was changed since it was|not valid JSON)"):
+        write_variant(trio.base, trio.derivative, tmp_path / "made", trio.base, adapter)
+    assert not (tmp_path / "made").exists()
+
+
 def test_left_out_tensors_stay_the_bases(trio, tmp_path):
     name = "model.layers.0.self_attn.q_proj.bias"
     write_variant(trio.base, trio.derivative, tmp_path, trio.base, leave_out=["*q_proj.bias"])

@@ -78,15 +78,22 @@ def basis_file(delta: str | Path, tensor: str) -> Path:
     return Path(delta) / BASIS / f"{tensor}.safetensors"
 
 
+def read_factored(delta: str | Path, tensor: str) -> dict[str, "torch.Tensor"]:
+    """All that is kept of a factored matrix; see lowrank.delta.svd.factor.
+
+    InputError if it is no longer what was written.
+    """
+    path = basis_file(delta, tensor)
+    entries, metadata = read_header(path)
+    tensors = {name: read_tensor(entry) for name, entry in entries.items()}
+    if metadata.get("content") != _payload_hash(tensors):
+        raise InputError(f"{path}: damaged (its content's hash differs); run delta_svd.py again")
+    return tensors
+
+
 def read_sigma(delta: str | Path, tensor: str) -> np.ndarray:
     """All singular values of a tensor's delta, float64, largest first."""
-    return read_tensor(read_header(basis_file(delta, tensor))[0]["sigma"]).numpy()
-
-
-def read_factored(delta: str | Path, tensor: str) -> dict[str, "torch.Tensor"]:
-    """All that is kept of a factored matrix; see lowrank.delta.svd.factor."""
-    entries, _ = read_header(basis_file(delta, tensor))
-    return {name: read_tensor(entry) for name, entry in entries.items()}
+    return read_factored(delta, tensor)["sigma"].numpy()
 
 
 def read_directions(delta: str | Path, tensor: str, first: int, stop: int) -> "torch.Tensor":

@@ -321,6 +321,15 @@ class Adapter:
         return A, B if self.scale == 1 else B * self.scale
 
 
+def check_recorded(path: Path, recorded: str, where: str) -> None:
+    """InputError for a file whose SHA-256 is not the one that was recorded."""
+    if sha256(path) != recorded:
+        raise InputError(
+            f"{path}: was changed since it was built (its hash is not that of {where}); build it"
+            " again"
+        )
+
+
 def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
     """Open an adapter and check it against the base it is meant for.
 
@@ -333,6 +342,8 @@ def open_adapter(folder: str | Path, base: Checkpoint) -> Adapter:
     bases = {}
     if (folder / RECORD_FILE).is_file():
         record = read_json(folder / RECORD_FILE)
+        for name, said in ((WEIGHTS_FILE, record["weights"]), (CONFIG_FILE, record["config"])):
+            check_recorded(folder / name, said["sha256"], RECORD_FILE)
         check_origin(record["delta"], "base", base, folder)
         bases = {name: matrix.get("base") for name, matrix in record["matrices"].items()}
     return Adapter(folder, factors, scale, input_first(base.config), bases)

@@ -23,7 +23,7 @@ from lowrank.files import read_json, sha256, write_json
 from lowrank.models.checkpoint import Checkpoint, open_pair
 from lowrank.models.manifest import MANIFEST
 from lowrank.models.safetensors_file import TensorEntry, read_bytes, read_header, write_tensors
-from lowrank.variants.adapter import split
+from lowrank.variants.adapter import check_recorded, split
 from lowrank.variants.packing import (
     KINDS,
     NUMPY,
@@ -164,12 +164,8 @@ def open_description(folder: str | Path, base: Checkpoint) -> Description:
     record = read_json(folder / RECORD_FILE)
     check_origin(record["delta"], "base", base, folder)
     path = folder / PACKED_FILE
+    check_recorded(path, record["weights"]["sha256"], RECORD_FILE)
     entries, _ = read_header(path)
-    if path.stat().st_size != record["weights"]["size"]:
-        raise InputError(
-            f"{path}: {path.stat().st_size} bytes, {RECORD_FILE} says {record['weights']['size']};"
-            " run build_description.py again"
-        )
     parts: dict[str, dict[str, TensorEntry]] = {}
     shapes = {}
     for name in record["matrices"]:
