@@ -6,6 +6,7 @@ import pytest
 from conftest import projections
 
 from lowrank.delta.factor import difference, factor_pair
+from lowrank.errors import InputError
 from lowrank.models.checkpoint import open_checkpoint
 from lowrank.variants.description import packed
 from lowrank.variants.description_errors import COLUMNS, write_errors
@@ -55,3 +56,10 @@ def test_others_miss_what_their_parts_leave(table, trio):
         assert line["bytes"] == sum(part.nbytes for part in parts.values())
         rest = D.double().numpy() - unpack(line["description"], parts, shape)
         assert line["error"] == pytest.approx(np.linalg.norm(rest), rel=1e-5, abs=1e-9)
+
+
+def test_a_delta_of_other_models_is_refused_before_anything_is_measured(table, trio):
+    for pair, side in (((trio.derivative, trio.derivative), "base"),
+                       ((trio.base, trio.base), "derivative")):  # fmt: skip
+        with pytest.raises(InputError, match=rf"another {side} than .*the weight files' hashes"):
+            write_errors(table[0], *pair, ["sparse"], [2])
